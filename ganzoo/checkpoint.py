@@ -1,0 +1,172 @@
+"""Networks and processors to and from the files of a checkpoint folder: strict, without pickle, without remote code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import nn
+
+from ganzoo import __version__
+from ganzoo.config import CONFIG_FILE, MODEL_TYPE, GANConfig
+from ganzoo.errors import CheckpointError, NotFoundError, UserError
+from ganzoo.files import TensorFile, read_json, save_tensors, write_text
+from ganzoo.processors import PROCESSOR_FILE, Processor, processor_from_json
+from ganzoo.registry import get_family
+
+if TYPE_CHECKING:
+    from ganzoo.hub import Repository
+    from ganzoo.modeling import GANModel
+
+WEIGHTS_FILE = "model.safetensors"
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+_TYPE_NAMES = {torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL"}
+Network = TypeVar("Network", bound="GANModel")
+
+
+def save_network(network: GANModel, folder: Path) -> None:
+    """Writes `config.json` and `model.safetensors`."""
+    save_tensors(folder / WEIGHTS_FILE, network.state_dict())
+    write_text(folder / CONFIG_FILE, network.config.to_json(role=network.role))
+
+
+def read_network_config(repository: Repository, subfolder: str) -> tuple[str, str, GANConfig]:
+    """Reads and validates a `config.json`: family, role, config.
+
+    Raises:
+        CheckpointError: It is not a ganzoo config, or its values are wrong.
+        NotFoundError: The file or the family does not exist.
+    """
+    path = repository.file(f"{subfolder}/{CONFIG_FILE}" if subfolder else CONFIG_FILE)
+    where = f"{repository.name}: {path.name}"
+    values = read_json(path)
+    if values.pop("model_type", None) != MODEL_TYPE:
+        raise CheckpointError(f"{where} is not of a ganzoo checkpoint (its model_type is not '{MODEL_TYPE}')")
+    family, role, version = (values.pop(key, None) for key in ("family", "role", "ganzoo_version"))
+    if not isinstance(family, str) or not isinstance(role, str):
+        raise CheckpointError(f"{where} lacks the family or the role of its network")
+    try:
+        record = get_family(family)
+    except NotFoundError as error:
+        raise NotFoundError(f"{where}: {error}. If another package provides it, install that package") from None
+    if role not in record.networks:
+        raise CheckpointError(f"{where}: family {family!r} has no {role!r}; it has {', '.join(record.networks)}")
+    try:
+        return family, role, record.config.from_dict(values, where=where)
+    except UserError as error:
+        written_by = f" (written by ganzoo {version}, this is {__version__})" if version != __version__ else ""
+        raise CheckpointError(f"{error}{written_by}") from None
+
+
+def load_network(
+    repository: Repository,
+    expected: type[Network],
+    *,
+    subfolder: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> Network:
+    """Loads one network in `eval()` mode; the arguments are those of `GANModel.from_pretrained`."""
+    if subfolder is None:
+        own = expected.role if expected.role == "discriminator" else ""
+        subfolder = own if own and repository.find(f"{own}/{CONFIG_FILE}") else ""
+    family, role, config = read_network_config(repository, subfolder)
+    network_class = get_family(family).networks[role]
+    if not issubclass(network_class, expected):
+        raise UserError(f"{repository.name} holds the {role} of {family!r}, not a {expected.__name__}")
+    weights = TensorFile(repository.file(f"{subfolder}/{WEIGHTS_FILE}" if subfolder else WEIGHTS_FILE))
+    network = load_weights(network_class, config, weights, device=device)
+    if dtype is not None:
+        cast(network, dtype)
+    return network.eval()
+
+
+def load_weights(
+    network_class: type[Network], config: GANConfig, weights: TensorFile, *, device: str | torch.device | None = None
+) -> Network:
+    """Builds a network and fills every tensor of it from a file.
+
+    The network is first built without memory (meta device) and compared with the file's header: a config that asks for
+    more than the file holds allocates nothing. The values are then copied, not mapped, so that results do not depend on
+    the file's alignment.
+
+    Raises:
+        CheckpointError: Missing or unexpected keys, wrong shapes or types, damaged file.
+    """
+    with torch.device("meta"):
+        network = network_class(config)
+    expected = network.state_dict()
+    missing = sorted(set(expected) - set(weights.shapes))
+    unexpected = sorted(set(weights.shapes) - set(expected))
+    wrong = [
+        f"{name} is {weights.dtypes[name]} {weights.shapes[name]} instead of {_type_name(tensor)} {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in weights.shapes and not _fits(tensor, weights.dtypes[name], weights.shapes[name])
+    ]
+    problems = [
+        f"{label} {_few(names)}"
+        for label, names in (("missing keys:", missing), ("unexpected keys:", unexpected), ("wrong tensors:", wrong))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(f"{weights.path} does not fit its config.json: {'; '.join(problems)}")
+    tensors = weights.load()
+    network.to_empty(device=device or "cpu")
+    network.load_state_dict(tensors, strict=True)
+    return network
+
+
+def cast(network: nn.Module, dtype: torch.dtype) -> None:
+    """Casts floating-point tensors, except in layers with running statistics: those stay float32 as a whole."""
+    for module in network.modules():
+        own_parameters = list(module.parameters(recurse=False))
+        own_buffers = list(module.buffers(recurse=False))
+        if own_parameters and own_buffers:
+            continue
+        for tensor in (*own_parameters, *own_buffers):
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.to(dtype)
+
+
+def read_processor(repository: Repository) -> Processor:
+    """Reads `processor_config.json`.
+
+    Raises:
+        CheckpointError: Unknown type or malformed values.
+        NotFoundError: There is no such file.
+    """
+    path = repository.file(PROCESSOR_FILE)
+    return processor_from_json(read_json(path), where=f"{repository.name}: {path.name}")
+
+
+def check_folder(folder: Path) -> None:
+    """Checks a checkpoint folder without loading it into memory: configs, headers, checksums, processor.
+
+    Raises:
+        CheckpointError: What is wrong.
+    """
+    from ganzoo.hub import LocalRepository
+
+    repository = LocalRepository(folder)
+    for path in [folder, *(child for child in folder.iterdir() if child.is_dir())]:
+        subfolder = "" if path == folder else path.name
+        if subfolder and repository.find(f"{subfolder}/{CONFIG_FILE}") is None:
+            continue
+        read_network_config(repository, subfolder)
+        TensorFile(repository.file(f"{subfolder}/{WEIGHTS_FILE}" if subfolder else WEIGHTS_FILE)).verify()
+    read_processor(repository)
+
+
+def _fits(tensor: torch.Tensor, dtype: str, shape: tuple[int, ...]) -> bool:
+    same_kind = dtype in _FLOATS if tensor.is_floating_point() else dtype == _type_name(tensor)
+    return same_kind and tuple(tensor.shape) == shape
+
+
+def _type_name(tensor: torch.Tensor) -> str:
+    return "F32" if tensor.is_floating_point() else _TYPE_NAMES.get(tensor.dtype, str(tensor.dtype))
+
+
+def _few(names: list[Any]) -> str:
+    shown = ", ".join(str(name) for name in names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

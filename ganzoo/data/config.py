@@ -1,0 +1,66 @@
+"""The `data` section of a recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class DataConfig(BaseModel):
+    """Which samples a run sees, and how they are varied.
+
+    Names are resolved in one order: `path`, when given, is read from this machine and `dataset` only says what it is a
+    copy of; otherwise `dataset` is a built-in set or a data set of the Hugging Face Hub.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    dataset: str = Field(
+        default="digits",
+        min_length=1,
+        max_length=200,
+        description="A built-in set ('digits') or the id of a Hub data set, such as 'ylecun/mnist'.",
+    )
+    name: str | None = Field(
+        default=None, min_length=1, max_length=200, description="Configuration of a Hub data set that has several."
+    )
+    revision: str | None = Field(
+        default=None, min_length=1, max_length=200, description="Branch, tag or commit of a Hub data set."
+    )
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="A local copy: a parquet file, a folder of parquet files named by split (train.parquet, "
+        "train-00000-of-00002.parquet), or a folder of images, optionally in one sub-folder per class.",
+    )
+    split: str = Field(
+        default="train",
+        pattern=r"^[\w.-]+$",
+        max_length=100,
+        description="The split to train on.",
+    )
+    sample_column: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Column with the samples; by default the first image column.",
+    )
+    label_column: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Column with the integer labels; by default the column of class labels, if there is one.",
+    )
+    limit: int | None = Field(default=None, ge=1, le=10**9, description="Use only the first so many samples.")
+    flip: float = Field(default=0.0, ge=0.0, le=1.0, description="Probability of a horizontal flip.")
+    crop_padding: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="Random crop to the original size after reflection padding by so many pixels; 0 is no crop.",
+    )
+    processor: dict[str, Any] = Field(
+        default_factory=dict, description="Overrides of the model's processor, such as {fit: pad}."
+    )

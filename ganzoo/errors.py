@@ -1,0 +1,67 @@
+"""The errors that ganzoo raises on purpose: each is one sentence that names the thing and the way out.
+
+`exit_code` is what the command line ends with: 2 when the caller can fix it by saying something else, 1 for a failure.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class GanzooError(Exception):
+    """A failure that ganzoo understands and explains."""
+
+    exit_code = 1
+
+
+class UserError(GanzooError, ValueError):
+    """The caller's mistake: a wrong name, key, value, file or combination."""
+
+    exit_code = 2
+
+
+class NotFoundError(UserError):
+    """A name, folder, repository, revision or file that does not exist."""
+
+
+class CheckpointError(GanzooError):
+    """A checkpoint that is damaged, hostile, or not one of ganzoo's."""
+
+
+class TrainingError(GanzooError):
+    """A training run that cannot go on."""
+
+
+class MissingPackageError(GanzooError, ImportError):
+    """An optional package that is not installed, or does not load."""
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" for the closest of `options`, or an empty string."""
+    matches = difflib.get_close_matches(str(name), [str(option) for option in options], n=2, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
+
+
+def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Imports an optional package.
+
+    Args:
+        module: Its import name, e.g. `"datasets"`.
+        extra: The extra of ganzoo that installs it.
+        purpose: What it is needed for, as in "reading Hub data sets".
+
+    Raises:
+        MissingPackageError: It is not installed, or installed but broken (a binary wheel built for another torch raises
+            OSError or RuntimeError on import, not ImportError).
+    """
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError, RuntimeError) as error:
+        package = module.partition(".")[0]
+        state = "is not installed" if isinstance(error, ModuleNotFoundError) else f"does not load ({error})"
+        raise MissingPackageError(
+            f"{purpose} needs the package '{package}', which {state}; install it with: pip install 'ganzoo[{extra}]'"
+        ) from error

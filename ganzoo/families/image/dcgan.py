@@ -1,0 +1,140 @@
+"""DCGAN: deep convolutional GAN (Radford et al., 2016).
+
+Paper: https://arxiv.org/abs/1511.06434, section 3 (guidelines) and section 4 (training). The network at 64x64x3 with 100
+latents and width 64 is the paper's: 3,576,704 parameters in the generator, 2,765,568 in the discriminator. Other powers of
+two from 8 to 256 follow the same rule: 4x4 at the deepest layer, channels doubling towards it.
+
+Conditional models (`num_classes`) are not in the paper: the generator sees the label as an embedding beside the latents
+(Mirza and Osindero, 2014), the discriminator as a projection (Miyato and Koyama, 2018, equation 3).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from ganzoo.config import ImageGANConfig
+from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.nn import check_labels, init_normal_, normalisation
+from ganzoo.registry import register_family
+
+
+class DCGANConfig(ImageGANConfig):
+    """Config of the DCGAN pair."""
+
+    resolution: int = Field(64, ge=8, le=256, description="Height and width in pixels; a power of two from 8 to 256.")
+    width: int = Field(
+        64, ge=1, le=512, description="Channels of the layers next to the picture; they double towards 4x4."
+    )
+    max_channels: int = Field(1024, ge=1, le=2048, description="No layer gets more channels than this.")
+    generator_norm: Literal["batch", "instance", "none"] = Field(
+        "batch", description="Normalisation in the generator."
+    )
+    discriminator_norm: Literal["batch", "instance", "spectral", "none"] = Field(
+        "batch", description="Normalisation in the discriminator; spectral = of the weights (Miyato et al., 2018)."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout after each of the discriminator's hidden layers.")
+    label_dim: int = Field(
+        50, ge=1, le=1024, description="Size of the generator's label embedding (conditional models)."
+    )
+
+    @property
+    def hidden_channels(self) -> list[int]:
+        """Channels from the 4x4 layer up to the one next to the picture, 512-256-128-64 in the paper."""
+        levels = self.resolution.bit_length() - 3
+        return [min(self.width * 2**level, self.max_channels) for level in reversed(range(levels))]
+
+
+class DCGANGenerator(Generator):
+    """Fractionally-strided convolutions from a latent vector to a picture (paper, figure 1).
+
+    Latents (B, latent_dim), labels (B,) of a conditional model -> pictures (B, channels, resolution, resolution) in
+    [-1, 1].
+    """
+
+    def __init__(self, config: DCGANConfig) -> None:
+        super().__init__(config)
+        hidden = config.hidden_channels
+        conditional = config.num_classes is not None
+        self.label_embedding = nn.Embedding(config.num_classes, config.label_dim) if conditional else None
+        inputs = config.latent_dim + (config.label_dim if conditional else 0)
+        blocks = [_up(inputs, hidden[0], config.generator_norm, stride=1, padding=0)]
+        blocks += [_up(wide, narrow, config.generator_norm) for wide, narrow in zip(hidden, hidden[1:], strict=False)]
+        self.blocks = nn.Sequential(*blocks)
+        self.to_image = nn.ConvTranspose2d(hidden[-1], config.channels, 4, stride=2, padding=1, bias=False)
+        init_normal_(self)
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_labels(labels, self.config.num_classes, len(latents))
+        if self.label_embedding is not None:
+            latents = torch.cat([latents, self.label_embedding(labels).to(latents.dtype)], dim=1)
+        return torch.tanh(self.to_image(self.blocks(latents[:, :, None, None])))
+
+
+class DCGANDiscriminator(Discriminator):
+    """Strided convolutions from a picture to one logit; the generator mirrored, no normalisation after the first layer.
+
+    Pictures (B, channels, resolution, resolution), labels (B,) of a conditional model -> one output, logits (B,).
+    """
+
+    def __init__(self, config: DCGANConfig) -> None:
+        super().__init__(config)
+        hidden = config.hidden_channels[::-1]
+        norm = config.discriminator_norm
+        first = "spectral" if norm == "spectral" else "none"
+        blocks = [_down(config.channels, hidden[0], first, config.dropout)]
+        blocks += [_down(narrow, wide, norm, config.dropout) for narrow, wide in zip(hidden, hidden[1:], strict=False)]
+        self.blocks = nn.ModuleList(blocks)
+        self.to_logit = nn.Conv2d(hidden[-1], 1, 4, bias=False)
+        self.label_projection = nn.Embedding(config.num_classes, hidden[-1]) if config.num_classes else None
+        init_normal_(self)
+        if self.label_projection is not None:
+            nn.init.normal_(self.label_projection.weight, 0.0, 0.02)
+        if norm == "spectral":
+            for module in list(self.modules()):
+                if isinstance(module, nn.Conv2d):
+                    spectral_norm(module)
+
+    def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
+        check_labels(labels, self.config.num_classes, len(samples))
+        features = []
+        hidden = samples
+        for block in self.blocks:
+            hidden = block(hidden)
+            features.append(hidden)
+        logits = self.to_logit(hidden).flatten()
+        if self.label_projection is not None:
+            logits = logits + (self.label_projection(labels) * hidden.mean(dim=(2, 3))).sum(dim=1)
+        return [DiscriminatorOutput(logits, features)]
+
+
+def _up(inputs: int, outputs: int, norm: str, *, stride: int = 2, padding: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=norm == "none"),
+        normalisation(norm, outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _down(inputs: int, outputs: int, norm: str, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
+        normalisation(norm, outputs),
+        nn.LeakyReLU(0.2, inplace=True),
+        nn.Dropout(dropout) if dropout else nn.Identity(),
+    )
+
+
+@register_family("dcgan", modality="image", paper="https://arxiv.org/abs/1511.06434")
+class DCGAN:
+    """The paper's training: non-saturating loss; Adam 2e-4 (0.5, 0.999) is in the recipes."""
+
+    config = DCGANConfig
+    generator = DCGANGenerator
+    discriminator = DCGANDiscriminator
+    objective = {"loss": "non-saturating"}
+    tiny = {"resolution": 8, "channels": 1, "width": 4, "latent_dim": 8}

@@ -1,0 +1,181 @@
+"""Files that are written whole or not at all, and tensors with a checksum."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ganzoo.errors import CheckpointError, GanzooError
+
+if TYPE_CHECKING:
+    import torch
+
+CHECKSUM_KEY = "sha256"
+MAX_JSON_BYTES = 1 << 20
+_HEADER_LENGTH_BYTES = 8
+
+
+@contextlib.contextmanager
+def explained_os_errors(target: Path) -> Iterator[None]:
+    """Turns "disk full" and "permission denied" into one sentence that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, GanzooError):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise GanzooError(
+                f"cannot write {target}: the disk is full; free some space or choose another folder"
+            ) from error
+        raise GanzooError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file through a temporary neighbour, fsynced and renamed: a reader sees the old file or the new one."""
+    with explained_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, content: str) -> None:
+    write_bytes(path, content.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder that becomes `path` when the block ends without an error.
+
+    The rename is the last step, after an fsync of the folder: whoever sees `path` sees all of it. An existing `path` is
+    moved aside first and removed afterwards.
+    """
+    with explained_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".tmp-{path.name}-"))
+        try:
+            temporary.chmod(0o755)
+            yield temporary
+            sync_folder(temporary)
+            if path.exists():
+                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".tmp-old-{path.name}-"))
+                os.replace(path, old / path.name)
+                os.replace(temporary, path)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                os.replace(temporary, path)
+            sync_folder(path.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object of at most 1 MiB.
+
+    Raises:
+        CheckpointError: It is no such thing.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise CheckpointError(f"{path} is larger than {MAX_JSON_BYTES} bytes; it is no ganzoo file")
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: not valid JSON ({error})") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} is damaged: it holds a {type(value).__name__}, not an object")
+    return value
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes tensors as safetensors, with the SHA-256 of their bytes in the file's metadata.
+
+    safetensors itself notices a truncated file but not a flipped bit; the checksum makes `load_tensors` notice both.
+    """
+    from safetensors.torch import save
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    note = {"format": "pt", **(metadata or {})}
+    # The digest's length is known before its value: write a placeholder, hash the data behind the header, fill it in.
+    placeholder = "0" * 64
+    content = bytearray(save(contiguous, {**note, CHECKSUM_KEY: placeholder}))
+    start = _HEADER_LENGTH_BYTES + int.from_bytes(content[:_HEADER_LENGTH_BYTES], "little")
+    digest = hashlib.sha256(memoryview(content)[start:]).hexdigest()
+    position = content.index(f'"{CHECKSUM_KEY}":"{placeholder}"'.encode(), 0, start)
+    offset = position + len(CHECKSUM_KEY) + 4
+    content[offset : offset + 64] = digest.encode()
+    write_bytes(path, bytes(content))
+
+
+class TensorFile:
+    """A safetensors file, opened and checked; nothing is read into memory before `load`.
+
+    Raises:
+        CheckpointError: The file is missing, truncated, malformed, or its checksum does not match.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        self.path = path
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                self.metadata: dict[str, str] = file.metadata() or {}
+                slices = {name: file.get_slice(name) for name in file.keys()}
+                self.shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+                self.dtypes = {name: part.get_dtype() for name, part in slices.items()}
+        except FileNotFoundError:
+            raise CheckpointError(f"{path} is missing") from None
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged or not a safetensors file ({error})") from None
+
+    def verify(self) -> None:
+        """Compares the checksum, where the file carries one (a file written by another tool need not)."""
+        expected = self.metadata.get(CHECKSUM_KEY)
+        if expected is None:
+            return
+        digest = hashlib.sha256()
+        with open(self.path, "rb") as file:
+            file.seek(_HEADER_LENGTH_BYTES + int.from_bytes(file.read(_HEADER_LENGTH_BYTES), "little"))
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        if digest.hexdigest() != expected:
+            raise CheckpointError(f"{self.path} is damaged: its checksum does not match; fetch or copy it again")
+
+    def load(self) -> dict[str, torch.Tensor]:
+        from safetensors.torch import load_file
+
+        self.verify()
+        return load_file(str(self.path))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Reads a file of `save_tensors`: tensors and metadata."""
+    file = TensorFile(path)
+    return file.load(), file.metadata

@@ -1,0 +1,318 @@
+"""From two sets of pictures to numbers that say what they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ganzoo.errors import UserError, did_you_mean
+from ganzoo.metrics.classes import class_balance
+from ganzoo.metrics.embedders import Embedder, Embedding, get_embedder
+from ganzoo.metrics.frechet import frechet_distance
+from ganzoo.metrics.inception_score import inception_score
+from ganzoo.metrics.kid import kernel_inception_distance
+from ganzoo.metrics.manifold import density_coverage, precision_recall
+from ganzoo.metrics.validation import check_images
+
+BATCH_SIZE = 256
+
+Images = Tensor | Iterable[Tensor]
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """A number with its protocol.
+
+    Attributes:
+        name: One of `METRICS`.
+        value: The number.
+        num_real: Real samples it was measured against; 0 when the metric looks at generated samples only.
+        num_generated: Generated samples.
+        embedder: Name of the embedder.
+        dataset: Where the real samples are from.
+        split: Which part of it.
+        seed: Of the samples and of the metric's own random choices.
+        parameters: Settings of the metric, e.g. `{"k": 3}`.
+        details: What else it found, e.g. `{"standard_error": 0.0001}`.
+        floor: The same distance between two sets of real samples: what a perfect generator would reach.
+        ganzoo_version: Software that measured it.
+        torch_version: Likewise.
+    """
+
+    name: str
+    value: float
+    num_real: int
+    num_generated: int
+    embedder: str
+    dataset: str | None
+    split: str | None
+    seed: int
+    parameters: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    floor: float | None = None
+    ganzoo_version: str = ""
+    torch_version: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record that `metrics.json` holds; `MetricResult(**record)` is its inverse."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        context = [] if self.floor is None else [f"floor {_short(self.floor)}"]
+        if "min_share" in self.details:
+            shares = f"{self.details['min_share']:.1%} to {self.details['max_share']:.1%}"
+            context.append(f"KL to uniform; a class has {shares} of the samples")
+        context.append(f"{self.num_generated:,} generated{self._against()}")
+        context += [f"embedder {self.embedder}", f"seed {self.seed}"]
+        spread = self.details.get("standard_error", self.details.get("standard_deviation"))
+        value = _short(self.value) if spread is None else f"{_short(self.value)} ± {_short(spread)}"
+        return f"{self.name} {value}  ({'; '.join(context)})"
+
+    def _against(self) -> str:
+        if not self.num_real:
+            return ""
+        split = f"[{self.split}]" if self.split else ""
+        return f" vs {self.num_real:,} real {self.dataset or ''}{split}".rstrip()
+
+
+class Measurement(NamedTuple):
+    """What a metric found, before its protocol is added: see `MetricResult`."""
+
+    value: float
+    parameters: dict[str, Any] = {}
+    details: dict[str, Any] = {}
+
+
+class Metric(NamedTuple):
+    """How a metric is computed.
+
+    Attributes:
+        compute: `(generated, real, seed)` -> measurements by name. Metrics that share a computation share the
+            function, and it runs once for all of them.
+        higher_is_better: Direction.
+        needs: What it reads of an embedding.
+        compares: It needs real samples.
+        is_distance: It has a floor, which two sets of real samples give.
+    """
+
+    compute: Callable[[Embedding, Embedding | None, int], dict[str, Measurement]]
+    higher_is_better: bool
+    needs: Literal["features", "probabilities"] = "features"
+    compares: bool = True
+    is_distance: bool = False
+
+
+def _frechet_distance(generated: Embedding, real: Embedding, seed: int) -> dict[str, Measurement]:
+    return {"frechet_distance": Measurement(frechet_distance(generated.features, real.features))}
+
+
+def _kid(generated: Embedding, real: Embedding, seed: int) -> dict[str, Measurement]:
+    kid = kernel_inception_distance(generated.features, real.features, seed=seed)
+    parameters = {"subsets": kid.subsets, "subset_size": kid.subset_size}
+    return {"kid": Measurement(kid.mean, parameters, {"standard_error": kid.standard_error})}
+
+
+def _precision_recall(generated: Embedding, real: Embedding, seed: int) -> dict[str, Measurement]:
+    found = precision_recall(generated.features, real.features, k=3)
+    return {name: Measurement(value, {"k": 3}) for name, value in found._asdict().items()}
+
+
+def _density_coverage(generated: Embedding, real: Embedding, seed: int) -> dict[str, Measurement]:
+    found = density_coverage(generated.features, real.features, k=5)
+    return {name: Measurement(value, {"k": 5}) for name, value in found._asdict().items()}
+
+
+def _inception_score(generated: Embedding, real: Embedding | None, seed: int) -> dict[str, Measurement]:
+    score = inception_score(generated.probabilities, splits=10, seed=seed)
+    details = {"standard_deviation": score.standard_deviation}
+    return {"inception_score": Measurement(score.mean, {"splits": 10}, details)}
+
+
+def _class_balance(generated: Embedding, real: Embedding | None, seed: int) -> dict[str, Measurement]:
+    found = class_balance(generated.probabilities)
+    details = {name: getattr(found, name) for name in ("min_share", "max_share", "entropy")}
+    return {"class_balance": Measurement(found.kl_to_uniform, {}, {"counts": list(found.counts), **details})}
+
+
+METRICS: dict[str, Metric] = {
+    "frechet_distance": Metric(_frechet_distance, higher_is_better=False, is_distance=True),
+    "kid": Metric(_kid, higher_is_better=False, is_distance=True),
+    "inception_score": Metric(_inception_score, higher_is_better=True, needs="probabilities", compares=False),
+    "precision": Metric(_precision_recall, higher_is_better=True),
+    "recall": Metric(_precision_recall, higher_is_better=True),
+    "density": Metric(_density_coverage, higher_is_better=True),
+    "coverage": Metric(_density_coverage, higher_is_better=True),
+    "class_balance": Metric(_class_balance, higher_is_better=False, needs="probabilities", compares=False),
+}
+
+
+@torch.no_grad()
+def evaluate_samples(
+    generated: Images,
+    real: Images | None,
+    *,
+    embedder: str | Path | Embedder,
+    metrics: Sequence[str] = ("frechet_distance",),
+    seed: int = 0,
+    dataset: str | None = None,
+    split: str | None = None,
+    reference: Images | None = None,
+    progress: bool = True,
+    device: str | torch.device | None = None,
+) -> list[MetricResult]:
+    """Measures generated pictures, mostly against real ones. Each set is embedded once, and only if a metric needs it.
+
+    Args:
+        generated: uint8 `(N, C, H, W)`, or an iterable of such batches.
+        real: The same for real pictures; None when no metric compares.
+        embedder: A name for `get_embedder`, or an embedder.
+        metrics: Names of `METRICS`; the results come in this order.
+        seed: Of the metrics' random subsets and splits; recorded.
+        dataset: Where `real` is from; recorded.
+        split: Which part of it; recorded.
+        reference: A third set, real like the second (the training split against the test split): its distances to
+            `real` are the floors. It is thinned to at most as many samples as there are generated ones, because the
+            Fréchet distance depends on their number.
+        progress: Show a bar on standard error.
+        device: Where to embed; by default where the embedder and the pictures are. The metrics are computed on the
+            CPU, in float64, so that a number does not depend on the device.
+
+    Raises:
+        UserError: An unknown metric; one that needs class probabilities with an embedder that has none, or real
+            samples without any; too few samples; pictures that are not uint8; features that are not finite.
+        NotFoundError: An unknown embedder.
+    """
+    chosen = _choose(metrics, real)
+    embedder = get_embedder(embedder)
+    if device is not None and hasattr(embedder, "to"):
+        embedder = embedder.to(device)
+    distances = [metric for metric in chosen.values() if metric.is_distance]
+    classified = [name for name, metric in chosen.items() if metric.needs == "probabilities"]
+
+    embed = partial(embed_images, embedder=embedder, progress=progress, device=device)
+    generated_set = embed(generated, name="generated", needed_for=classified)
+    real_set = embed(real, name="real") if any(metric.compares for metric in chosen.values()) else None
+    found = _compute(chosen.values(), generated_set, real_set, seed)
+    floors = {}
+    if reference is not None and distances:
+        reference_set = _thin(embed(reference, name="reference"), len(generated_set.features), seed)
+        floors = {
+            name: floor._replace(details={"num_reference": len(reference_set.features)})
+            for name, floor in _compute(distances, reference_set, real_set, seed).items()
+        }
+    return [
+        _result(
+            name,
+            found[name],
+            floors.get(name),
+            num_generated=len(generated_set.features),
+            num_real=len(real_set.features) if metric.compares else 0,
+            embedder=embedder.name,
+            dataset=dataset,
+            split=split,
+            seed=seed,
+        )
+        for name, metric in chosen.items()
+    ]
+
+
+def embed_images(
+    images: Images,
+    *,
+    embedder: Embedder,
+    name: str = "images",
+    needed_for: Sequence[str] = (),
+    progress: bool = False,
+    device: str | torch.device | None = None,
+) -> Embedding:
+    """Embeds a set, batch by batch; the result lies on the CPU.
+
+    Args:
+        images: uint8 `(N, C, H, W)`, or an iterable of such batches.
+        embedder: Maps a batch to an `Embedding`.
+        name: The set in words, for the bar and for errors.
+        needed_for: Metrics that read the probabilities; without probabilities the first batch is an error.
+        progress: Show a bar on standard error.
+        device: Where to move each batch first; by default nowhere.
+
+    Raises:
+        UserError: No images, images that are not uint8, or probabilities that are needed and missing.
+    """
+    from tqdm import tqdm
+
+    total = len(images) if isinstance(images, Tensor) else None
+    batches = images.split(BATCH_SIZE) if isinstance(images, Tensor) else images
+    features, probabilities = [], []
+    with tqdm(total=total, desc=f"embedding {name}", unit=" samples", disable=not progress, leave=False) as bar:
+        for batch in batches:
+            embedding = embedder(check_images(batch).to(device))
+            if needed_for and embedding.probabilities is None:
+                raise UserError(
+                    f"{', '.join(needed_for)} read class probabilities, which the embedder {embedder.name!r} does not "
+                    "give; choose a classifier or 'inception'"
+                )
+            features.append(embedding.features.cpu())
+            if embedding.probabilities is not None:
+                probabilities.append(embedding.probabilities.cpu())
+            bar.update(len(batch))
+    if not features:
+        raise UserError(f"the {name} set is empty")
+    return Embedding(torch.cat(features), torch.cat(probabilities) if probabilities else None)
+
+
+def _choose(names: Sequence[str], real: Images | None) -> dict[str, Metric]:
+    if isinstance(names, str):
+        names = [names]
+    if not names:
+        raise UserError(f"name at least one metric of: {', '.join(METRICS)}")
+    for name in names:
+        if name not in METRICS:
+            known = ", ".join(METRICS)
+            raise UserError(f"there is no metric {name!r}.{did_you_mean(name, METRICS)} The metrics are: {known}")
+        if real is None and METRICS[name].compares:
+            raise UserError(f"{name} compares with real samples, but none are given")
+    return {name: METRICS[name] for name in names}
+
+
+def _compute(
+    metrics: Iterable[Metric], generated: Embedding, real: Embedding | None, seed: int
+) -> dict[str, Measurement]:
+    found: dict[str, Measurement] = {}
+    # dict.fromkeys: each shared computation once, in a fixed order.
+    for compute in dict.fromkeys(metric.compute for metric in metrics):
+        found |= compute(generated, real, seed)
+    return found
+
+
+def _thin(embedding: Embedding, count: int, seed: int) -> Embedding:
+    """At most `count` samples, chosen at random: a data set may be sorted by class."""
+    if len(embedding.features) <= count:
+        return embedding
+    chosen = torch.randperm(len(embedding.features), generator=torch.Generator().manual_seed(seed))[:count]
+    return Embedding(embedding.features[chosen], None)
+
+
+def _result(name: str, found: Measurement, floor: Measurement | None, **protocol: Any) -> MetricResult:
+    from ganzoo import __version__
+
+    return MetricResult(
+        name=name,
+        value=found.value,
+        parameters=dict(found.parameters),
+        details=found.details | (floor.details if floor else {}),
+        floor=floor.value if floor else None,
+        ganzoo_version=__version__,
+        torch_version=str(torch.__version__),
+        **protocol,
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

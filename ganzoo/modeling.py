@@ -1,0 +1,193 @@
+"""The base networks, and what they return."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ganzoo.config import GANConfig
+from ganzoo.errors import UserError
+from ganzoo.registry import get_family
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class DiscriminatorOutput(NamedTuple):
+    """What one discriminator says of a batch.
+
+    Attributes:
+        logits: Real-ness before any sigmoid; batch first, `(B,)` for a plain discriminator, `(B, ...)` for one that
+            judges patches or frames.
+        features: Intermediate activations, shallow to deep, for feature matching.
+    """
+
+    logits: Tensor
+    features: list[Tensor]
+
+
+class ClassifierOutput(NamedTuple):
+    """What a classifier says of a batch.
+
+    Attributes:
+        logits: `(B, num_classes)`.
+        features: `(B, D)`, the layer before the logits.
+    """
+
+    logits: Tensor
+    features: Tensor
+
+
+class GANModel(nn.Module):
+    """Base of all networks: built from one config, saved as `config.json` and `model.safetensors`.
+
+    Batch-norm statistics and spectral-norm vectors are buffers and travel with the weights. Every buffer must be
+    persistent: a checkpoint that loads must be complete.
+    """
+
+    family: ClassVar[str] = ""
+    role: ClassVar[str] = ""
+    config_class: ClassVar[type[GANConfig]] = GANConfig
+
+    def __init__(self, config: GANConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        **adapter: Any,
+    ) -> Self:
+        """Loads a network, in `eval()` mode, with every key checked.
+
+        Args:
+            source: A checkpoint folder, a name of the catalogue (`"dcgan-mnist"`), or `org/name[@revision]` on the Hub.
+            subfolder: Folder of the network inside the checkpoint; by default the one of this class's role.
+            revision: Branch, tag or commit on the Hub.
+            token: Hub token; by default the saved one or `HF_TOKEN`.
+            cache_dir: Hub cache; by default that of `HF_HOME`.
+            local_files_only: Use only what is cached (also `HF_HUB_OFFLINE=1`).
+            force_download: Download again.
+            device: Where the weights go; by default the CPU.
+            dtype: Type of the floating-point parameters; buffers (statistics) stay float32.
+
+        Raises:
+            NotFoundError: There is no such folder, name, repository, revision or file.
+            UserError: The checkpoint holds another family or role than this class.
+            CheckpointError: The files are damaged or not a ganzoo checkpoint.
+        """
+        from ganzoo.checkpoint import load_network
+        from ganzoo.hub import open_repository
+
+        # transformers' AutoModel passes its own arguments too (config=, trust_remote_code=, ...); they change nothing.
+        unknown = set(adapter) - {"config", "trust_remote_code", "adapter_kwargs", "code_revision", "commit_hash"}
+        if unknown:
+            raise UserError(f"from_pretrained has no argument {', '.join(sorted(unknown))}")
+        repository = open_repository(
+            source,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
+        return load_network(repository, cls, subfolder=subfolder, device=device, dtype=dtype)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes `config.json` and `model.safetensors` into `folder`, each atomically.
+
+        Raises:
+            GanzooError: The folder cannot be written (no permission, disk full).
+        """
+        from ganzoo.checkpoint import save_network
+
+        save_network(self, Path(folder))
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Saves into a temporary folder and uploads it; see `ganzoo.hub.push_folder` for the options. Returns the URL."""
+        from ganzoo.hub import push_saved
+
+        return push_saved(self.save_pretrained, repo_id, **options)
+
+
+class Generator(GANModel):
+    """Maps `(latents, labels=None)` to samples in the space of its processor."""
+
+    role = "generator"
+
+    def sample_latents(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draws `(num_samples, latent_dim)` standard-normal latents on the network's device.
+
+        Args:
+            generator: Source of randomness; by default the global one of the device.
+        """
+        shape = (num_samples, self.config.latent_dim)
+        return torch.randn(shape, generator=generator, device=generator.device if generator else self.device).to(
+            self.device
+        )
+
+    def truncate(self, latents: Tensor, truncation: float) -> Tensor:
+        """Maps normal latents to the normal distribution cut at +-`truncation` (Brock et al., 2019, section 3.1).
+
+        By the inverse distribution function instead of resampling, so that one latent stays one draw: the order of the
+        values is kept and no randomness is used.
+
+        Raises:
+            UserError: `truncation` is not positive.
+        """
+        if not truncation > 0:
+            raise UserError(f"truncation must be a positive number, not {truncation}; leave it out for none")
+        low, high = (
+            torch.special.ndtr(torch.tensor(bound, dtype=torch.float64)) for bound in (-truncation, truncation)
+        )
+        inside = low + torch.special.ndtr(latents.double()) * (high - low)
+        return torch.special.ndtri(inside).clamp(-truncation, truncation).to(latents.dtype)
+
+
+class Discriminator(GANModel):
+    """Maps `(samples, labels=None)` to a list of `DiscriminatorOutput`; a single discriminator is a list of one."""
+
+    role = "discriminator"
+
+
+class Classifier(GANModel):
+    """Maps samples to a `ClassifierOutput`: the embedder behind the metrics that need no download."""
+
+    role = "classifier"
+
+
+def create(family: str, **config: Any) -> tuple[GANModel, ...]:
+    """Builds the freshly initialised networks of a family: `generator, discriminator = create("dcgan", resolution=64)`.
+
+    Args:
+        family: A family's name, see `ganzoo.list_families()`.
+        **config: Fields of its config.
+
+    Raises:
+        NotFoundError: Unknown family.
+        UserError: Unknown key, wrong type, or impossible combination.
+    """
+    record = get_family(family)
+    validated = record.config.from_dict(config, where=f"config of {family!r}")
+    return tuple(network(validated) for network in record.networks.values())

@@ -1,0 +1,55 @@
+"""Normalisation by name, initialisation, and the check of labels."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ganzoo.errors import UserError
+
+
+def normalisation(kind: str, channels: int) -> nn.Module:
+    """The normalisation layer after a convolution of `channels` output channels.
+
+    Args:
+        kind: `"batch"`, `"instance"` (with learned scale and shift), or `"none"`; `"spectral"` normalises the weights
+            instead, so no layer follows.
+    """
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind == "instance":
+        return nn.InstanceNorm2d(channels, affine=True)
+    return nn.Identity()
+
+
+def init_normal_(network: nn.Module, std: float = 0.02) -> None:
+    """DCGAN's initialisation (Radford et al., 2016, section 4; the reference code for the normalisation layers).
+
+    Convolution and linear weights ~ N(0, std), biases 0; normalisation weights ~ N(1, std), biases 0.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+            nn.init.normal_(module.weight, 0.0, std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, (nn.BatchNorm2d, nn.InstanceNorm2d)):
+            nn.init.normal_(module.weight, 1.0, std)
+            nn.init.zeros_(module.bias)
+
+
+def check_labels(labels: Tensor | None, num_classes: int | None, batch_size: int) -> None:
+    """Refuses labels that are missing, superfluous or of the wrong shape (their values are not read: that would wait for
+    the device).
+
+    Raises:
+        UserError: What is wrong.
+    """
+    if num_classes is None:
+        if labels is not None:
+            raise UserError("this model is unconditional (num_classes is null): it takes no labels")
+        return
+    if labels is None:
+        raise UserError(
+            f"this model is class-conditional: pass labels, {batch_size} integers from 0 to {num_classes - 1}"
+        )
+    if labels.shape != (batch_size,) or labels.is_floating_point():
+        raise UserError(f"labels must be {batch_size} integers, got {labels.dtype} of shape {tuple(labels.shape)}")

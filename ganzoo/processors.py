@@ -1,0 +1,301 @@
+"""Processors: how a modality's data becomes a tensor and back. Saved with the checkpoint as `processor_config.json`."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ganzoo.config import explain
+from ganzoo.errors import CheckpointError, UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+PROCESSOR_FILE = "processor_config.json"
+# A picture of more pixels than this is a mistake or an attack (Pillow's own limit is about 179 million).
+MAX_PIXELS = 100_000_000
+
+
+class Processor(BaseModel):
+    """Both directions of a representation: raw data -> stored array -> network space -> something a person sees or hears.
+
+    `encode` runs once per sample, when the data cache is built; `normalize` runs every step, on the device.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    processor_type: ClassVar[str] = ""
+    modality: ClassVar[str] = ""
+    storage_dtype: ClassVar[str] = "uint8"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, where: str = "processor") -> Processor:
+        """Validates `values`.
+
+        Raises:
+            UserError: One sentence that lists every wrong key of `where`.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise UserError(f"{where}: {explain(error, cls)}") from None
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one stored sample."""
+        raise NotImplementedError
+
+    def encode(self, raw: Any) -> np.ndarray:
+        """Turns one raw sample into an array of `sample_shape` and `storage_dtype`."""
+        raise NotImplementedError
+
+    def normalize(self, stored: torch.Tensor) -> torch.Tensor:
+        """Stored batch -> the networks' space, on the device where it is."""
+        raise NotImplementedError
+
+    def decode(self, samples: torch.Tensor, output_type: str) -> Any:
+        """The networks' space -> what a person asked for."""
+        raise NotImplementedError
+
+    def output(self, samples: torch.Tensor, output_type: str, *, labels: Any, latents: Any) -> Any:
+        """Wraps decoded samples in what a pipeline returns."""
+        raise NotImplementedError
+
+    def save_preview(self, samples: torch.Tensor, folder: Path, name: str) -> list[str]:
+        """Writes samples (network space) for a person to look at or listen to; returns the file names."""
+        raise NotImplementedError
+
+    def to_stored(self, samples: torch.Tensor) -> torch.Tensor:
+        """The networks' space -> the stored representation (the inverse of `normalize`, rounded)."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Two processors with one fingerprint encode alike; part of the data cache's key."""
+        return self.to_json()
+
+    def to_json(self) -> str:
+        return json.dumps({"processor_type": self.processor_type, **self.model_dump(mode="json")}, indent=2) + "\n"
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        from ganzoo.files import write_text
+
+        write_text(Path(folder) / PROCESSOR_FILE, self.to_json())
+
+
+@dataclass
+class ImageOutput:
+    """What an image pipeline returns.
+
+    Attributes:
+        images: By `output_type`: list of PIL images, float32 (B, H, W, C) array, or float32 (B, C, H, W) tensor, the last
+            two in [0, 1].
+        labels: (B,) classes of a conditional model, else None.
+        latents: (B, latent_dim), with which each sample can be made again.
+    """
+
+    images: Any
+    labels: torch.Tensor | None
+    latents: torch.Tensor
+
+
+class ImageProcessor(Processor):
+    """Square pictures: uint8 (C, H, W) in storage, float in [-1, 1] in the networks."""
+
+    processor_type: ClassVar[str] = "image"
+    modality: ClassVar[str] = "image"
+
+    resolution: int = Field(ge=1, le=4096, description="Height and width in pixels.")
+    channels: int = Field(3, ge=1, le=64, description="1 grey, 3 RGB, 4 RGBA; other numbers need arrays as input.")
+    fit: Literal["crop", "stretch", "pad"] = Field(
+        "crop",
+        description="How another size becomes square: crop = scale the shorter side and cut the middle; stretch = ignore "
+        "the proportions; pad = no scaling, centred on black.",
+    )
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return (self.channels, self.resolution, self.resolution)
+
+    def encode(self, raw: Any) -> np.ndarray:
+        """Turns a picture into uint8 (C, H, W).
+
+        Args:
+            raw: A PIL image, a uint8 array (H, W) or (H, W, C), the bytes or path of an image file, or the
+                `{"bytes", "path"}` record of the `datasets` library.
+
+        Raises:
+            UserError: It cannot be read as a picture, or does not fit `resolution` or `channels`.
+        """
+        if isinstance(raw, np.ndarray) and self.channels not in (1, 3, 4):
+            return self._encode_array(raw)
+        image = _fit(_open_image(raw).convert({1: "L", 3: "RGB", 4: "RGBA"}.get(self.channels, "RGB")), self)
+        array = np.asarray(image)
+        if self.channels not in (1, 3, 4):
+            raise UserError(
+                f"a picture file has 1, 3 or 4 channels, not {self.channels}; pass arrays (H, W, {self.channels})"
+            )
+        return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
+
+    def _encode_array(self, raw: np.ndarray) -> np.ndarray:
+        expected = (self.resolution, self.resolution, self.channels)
+        if raw.dtype != np.uint8 or raw.shape != expected:
+            raise UserError(f"expected a uint8 array of shape {expected}, got {raw.dtype} {raw.shape}")
+        return np.ascontiguousarray(raw.transpose(2, 0, 1))
+
+    def normalize(self, stored: torch.Tensor) -> torch.Tensor:
+        """uint8 [0, 255] -> float32 [-1, 1]."""
+        return stored.float().div_(127.5).sub_(1.0)
+
+    def to_stored(self, samples: torch.Tensor) -> torch.Tensor:
+        """float [-1, 1] -> uint8 [0, 255], rounded, clamped."""
+        import torch
+
+        return samples.float().add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+    def decode(self, samples: torch.Tensor, output_type: str = "pil") -> Any:
+        """Turns generated samples (B, C, H, W) in [-1, 1] into pictures.
+
+        Args:
+            output_type: `"pil"`: list of PIL images; `"np"`: float32 (B, H, W, C) in [0, 1]; `"pt"`: float32 (B, C, H, W)
+                in [0, 1], on the samples' device.
+
+        Raises:
+            UserError: Unknown output type, or a number of channels that PIL cannot hold.
+        """
+        if output_type == "pt":
+            return samples.float().add(1.0).mul_(0.5).clamp_(0, 1)
+        if output_type == "np":
+            return np.ascontiguousarray(self.decode(samples, "pt").permute(0, 2, 3, 1).cpu().numpy())
+        if output_type == "pil":
+            return to_pil(self.to_stored(samples))
+        raise UserError(f"unknown output_type {output_type!r}; it is one of pil, np, pt")
+
+    def output(self, samples: torch.Tensor, output_type: str, *, labels: Any, latents: Any) -> ImageOutput:
+        return ImageOutput(self.decode(samples, output_type), labels, latents)
+
+    def save_preview(self, samples: torch.Tensor, folder: Path, name: str) -> list[str]:
+        """Writes one sheet, small pictures enlarged."""
+        from ganzoo.files import write_bytes
+
+        stored = self.to_stored(samples)
+        if self.channels not in (1, 3, 4):
+            stored = stored[:, :1]
+        buffer = io.BytesIO()
+        make_grid(stored, scale=max(1, 64 // self.resolution)).save(buffer, format="PNG", optimize=True)
+        write_bytes(folder / f"{name}.png", buffer.getvalue())
+        return [f"{name}.png"]
+
+
+PROCESSORS: dict[str, type[Processor]] = {ImageProcessor.processor_type: ImageProcessor}
+
+
+def processor_from_json(values: Mapping[str, Any], *, where: str) -> Processor:
+    """Builds the processor that `processor_config.json` describes.
+
+    Raises:
+        CheckpointError: Unknown type or malformed values.
+    """
+    kind = values.get("processor_type")
+    if not isinstance(kind, str) or kind not in PROCESSORS:
+        raise CheckpointError(f"{where}: unknown processor_type {kind!r}.{did_you_mean(str(kind), PROCESSORS)}")
+    try:
+        return PROCESSORS[kind].from_dict({k: v for k, v in values.items() if k != "processor_type"}, where=where)
+    except UserError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def to_pil(stored: torch.Tensor) -> list[Image.Image]:
+    """uint8 (B, C, H, W) with 1, 3 or 4 channels -> PIL images.
+
+    Raises:
+        UserError: Another number of channels.
+    """
+    from PIL import Image
+
+    channels = stored.shape[1]
+    if channels not in (1, 3, 4):
+        raise UserError(f"a picture of {channels} channels is no PIL image; ask for output_type='np' or 'pt'")
+    arrays = stored.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return [Image.fromarray(array[..., 0] if channels == 1 else array) for array in arrays]
+
+
+def make_grid(stored: torch.Tensor, *, columns: int | None = None, padding: int = 2, scale: int = 1) -> Image.Image:
+    """Lays uint8 pictures (B, C, H, W) out on one sheet.
+
+    Args:
+        columns: Pictures in a row; by default about the square root of their number.
+        padding: Pixels between pictures.
+        scale: Integer enlargement, without smoothing.
+    """
+    from PIL import Image
+
+    images = [image.convert("RGB") for image in to_pil(stored)]
+    width, height = images[0].size[0] * scale, images[0].size[1] * scale
+    columns = columns or max(1, int(np.ceil(np.sqrt(len(images)))))
+    rows = -(-len(images) // columns)
+    sheet = Image.new(
+        "RGB", (columns * (width + padding) + padding, rows * (height + padding) + padding), (40, 40, 40)
+    )
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        enlarged = image.resize((width, height), Image.Resampling.NEAREST) if scale > 1 else image
+        sheet.paste(enlarged, (padding + column * (width + padding), padding + row * (height + padding)))
+    return sheet
+
+
+def _open_image(raw: Any) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(raw, Image.Image):
+        return raw
+    if isinstance(raw, Mapping):
+        raw = raw.get("bytes") or raw.get("path")
+    try:
+        if isinstance(raw, np.ndarray):
+            return Image.fromarray(raw)
+        image = Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw)
+        if image.width * image.height > MAX_PIXELS:
+            raise UserError(f"picture of {image.width}x{image.height} pixels is larger than {MAX_PIXELS} pixels")
+        image.load()
+        return image
+    except UserError:
+        raise
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        Image.DecompressionBombError,
+    ) as error:
+        name = raw if isinstance(raw, (str, Path)) else type(raw).__name__
+        raise UserError(f"cannot read {name} as a picture: {error}") from None
+
+
+def _fit(image: Image.Image, processor: ImageProcessor) -> Image.Image:
+    from PIL import Image, ImageOps
+
+    size = (processor.resolution, processor.resolution)
+    if image.size == size:
+        return image
+    if processor.fit == "stretch":
+        return image.resize(size, Image.Resampling.LANCZOS)
+    if processor.fit == "crop":
+        return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+    if image.width > size[0] or image.height > size[1]:
+        raise UserError(
+            f"fit='pad' does not scale: a picture of {image.width}x{image.height} pixels is larger than "
+            f"{processor.resolution}x{processor.resolution}; use fit='crop' or 'stretch', or a higher resolution"
+        )
+    sheet = Image.new(image.mode, size)
+    sheet.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
+    return sheet

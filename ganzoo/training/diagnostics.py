@@ -1,0 +1,254 @@
+"""What goes wrong with a GAN, seen in the logged numbers and said in words.
+
+`Diagnostics` watches the rows that a run logs and returns warnings; `non_finite` and `non_finite_advice` are for the
+failure that ends a run. Nothing here touches a network or a device, apart from `diversity`, which makes one of the
+numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+_EARLY_ROWS = 10  # rows whose median gradient norm is the yardstick for later ones
+_MIN_EARLY_ROWS = 5
+_VANISHED_RATIO = 1e-3
+_VANISHED_NORM = 1e-8
+_SATURATED_ACCURACY = 0.99
+_DIVERSITY_RATIO = 1 / 3
+_DIVERSITY_GRACE_ROWS = 10  # an untrained generator makes all samples nearly alike, which is no fault
+_BLIND_MARGIN = 0.02
+
+
+class Diagnosis(NamedTuple):
+    """One warning: a stable `name` for programs, a `message` for people."""
+
+    name: str
+    message: str
+
+
+class _History:
+    """What the conditions remember of a phase: the early gradient norms, and whether diversity ever was healthy."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.norms: dict[str, list[float]] = {}
+        self.was_diverse = False
+
+    def observe(self, row: Mapping[str, float]) -> None:
+        self.rows += 1
+        for name in ("generator/grad_norm", "discriminator/grad_norm"):
+            norms = self.norms.setdefault(name, [])
+            if row.get(name, 0.0) > 0 and len(norms) < _EARLY_ROWS:
+                norms.append(row[name])
+        if "generator/diversity" in row and "real/diversity" in row:
+            self.was_diverse |= row["generator/diversity"] >= row["real/diversity"] * _DIVERSITY_RATIO
+
+    def vanished(self, name: str, norm: float) -> str | None:
+        """Returns in words how far a gradient norm has fallen, None if it has not."""
+        early = self.norms.get(name, [])
+        if len(early) >= _MIN_EARLY_ROWS and norm < median(early) * _VANISHED_RATIO:
+            return f"{norm:.2g}, less than a thousandth of the {median(early):.2g} it began with"
+        return f"{norm:.2g}, practically zero" if norm < _VANISHED_NORM else None
+
+
+def _saturation(row: Mapping[str, float], history: _History) -> str | None:
+    real, fake = row["discriminator/real_accuracy"], row["discriminator/fake_accuracy"]
+    if min(real, fake) < _SATURATED_ACCURACY:
+        return None
+    return (
+        f"The discriminator tells {real:.1%} of the real and {fake:.1%} of the generated samples right, so it has "
+        "little left to teach the generator. If the samples stop getting better, slow it down: a lower discriminator "
+        "learning rate, fewer discriminator steps, R1 or a gradient penalty, label smoothing, instance noise, or, "
+        "with little data, DiffAugment."
+    )
+
+
+def _vanishing_gradients(row: Mapping[str, float], history: _History) -> str | None:
+    fallen = history.vanished("generator/grad_norm", row["generator/grad_norm"])
+    if fallen is None:
+        return None
+    return (
+        f"The norm of the generator's gradient is {fallen}: the generator no longer learns. Go back to a checkpoint "
+        "from before, and try the non-saturating, hinge or Wasserstein loss in place of minimax, R1 or a gradient "
+        "penalty on the discriminator, or lower learning rates."
+    )
+
+
+def _falling_diversity(row: Mapping[str, float], history: _History) -> str | None:
+    generated, real = row["generator/diversity"], row["real/diversity"]
+    if generated >= real * _DIVERSITY_RATIO or not (history.was_diverse or history.rows > _DIVERSITY_GRACE_ROWS):
+        return None
+    course = "have become" if history.was_diverse else "are still"
+    return (
+        f"The generated samples {course} much alike: their mean distance is {generated:.3g}, that of real samples "
+        f"{real:.3g}. This is how mode collapse looks. Compare the sample grids; then try a lower generator learning "
+        "rate, more discriminator steps for each generator step, R1 or a gradient penalty, a minibatch standard "
+        "deviation layer in the discriminator, or a larger batch."
+    )
+
+
+def _blind_discriminator(row: Mapping[str, float], history: _History) -> str | None:
+    # At a perfect equilibrium the accuracies look like this too, but there the gradient of a batch stays as large as
+    # its sampling noise. Only a discriminator that ignores its input has both.
+    real, fake = row["discriminator/real_accuracy"], row["discriminator/fake_accuracy"]
+    fallen = history.vanished("discriminator/grad_norm", row["discriminator/grad_norm"])
+    if fallen is None or abs(real + fake - 1) > _BLIND_MARGIN:
+        return None
+    return (
+        f"The discriminator does no better than guessing ({real:.1%} of real, {fake:.1%} of generated samples right) "
+        f"and the norm of its gradient is {fallen}: it has stopped looking at its input. Start again with a lower "
+        "discriminator learning rate, gradient clipping, or a weaker penalty or weight clip."
+    )
+
+
+class _Condition(NamedTuple):
+    name: str
+    keys: tuple[str, ...]  # a row without these says nothing about the condition
+    message: Callable[[Mapping[str, float], _History], str | None]
+    needs_decision_boundary: bool = False
+
+
+_ACCURACIES = ("discriminator/real_accuracy", "discriminator/fake_accuracy")
+_CONDITIONS = (
+    _Condition("discriminator-saturation", _ACCURACIES, _saturation, needs_decision_boundary=True),
+    _Condition("vanishing-generator-gradients", ("generator/grad_norm",), _vanishing_gradients),
+    _Condition("falling-diversity", ("generator/diversity", "real/diversity"), _falling_diversity),
+    _Condition(
+        "discriminator-blind",
+        (*_ACCURACIES, "discriminator/grad_norm"),
+        _blind_discriminator,
+        needs_decision_boundary=True,
+    ),
+)
+
+
+class _Alarm:
+    """Says when to speak: once a condition has held for `patience` rows, then each `repeat_every` rows while it lasts.
+
+    It is over only after `patience` rows without it, so a number that wavers about its threshold is reported once.
+    """
+
+    def __init__(self, patience: int, repeat_every: int) -> None:
+        self.patience, self.repeat_every = patience, repeat_every
+        self.held = self.absent = self.since_told = 0
+        self.told = False
+
+    def speaks(self, holds: bool) -> bool:
+        self.held, self.absent = (self.held + 1, 0) if holds else (0, self.absent + 1)
+        self.since_told += 1
+        if self.absent >= self.patience:
+            self.told = False
+        if self.held < self.patience or (self.told and self.since_told < self.repeat_every):
+            return False
+        self.told, self.since_told = True, 0
+        return True
+
+
+class Diagnostics:
+    """Turns logged rows into warnings in words.
+
+    It needs only the rows, so a resumed run gets its memory back by checking the old train rows of `metrics.jsonl`
+    again and dropping what is returned. Each phase is judged by itself: gradients of pretraining have another scale.
+
+    Args:
+        has_decision_boundary: Whether a logit above 0 means "real". False for Wasserstein and relativistic losses,
+            whose accuracies mean nothing.
+        patience: Rows running that a condition must hold to be reported, and be gone to count as over.
+        repeat_every: Rows after which a condition that still holds is reported again.
+    """
+
+    def __init__(self, *, has_decision_boundary: bool = True, patience: int = 5, repeat_every: int = 100) -> None:
+        self._conditions = [
+            condition for condition in _CONDITIONS if has_decision_boundary or not condition.needs_decision_boundary
+        ]
+        self._patience, self._repeat_every = patience, repeat_every
+        self._start_phase(None)
+
+    def _start_phase(self, phase: Any) -> None:
+        self._phase = phase
+        self._history = _History()
+        self._alarms = {condition.name: _Alarm(self._patience, self._repeat_every) for condition in self._conditions}
+
+    def check(self, row: Mapping[str, Any]) -> list[Diagnosis]:
+        """Takes the next logged row; rows of other events than "train" are passed over.
+
+        Args:
+            row: A train row, flat: `discriminator/real_accuracy` and `fake_accuracy` in [0, 1],
+                `discriminator/grad_norm`, `generator/grad_norm`, `generator/diversity`, `real/diversity`, `phase`.
+                What is absent (or not finite) is not judged.
+
+        Returns:
+            The warnings to give now; usually none.
+        """
+        if row.get("event", "train") != "train":
+            return []
+        if row.get("phase") != self._phase:
+            self._start_phase(row.get("phase"))
+        numbers = {
+            name: value for name, value in row.items() if isinstance(value, int | float) and math.isfinite(value)
+        }
+        self._history.observe(numbers)
+        found = []
+        for name, keys, message_of, _ in self._conditions:
+            if all(key in numbers for key in keys):
+                message = message_of(numbers, self._history)
+                if self._alarms[name].speaks(message is not None):
+                    found.append(Diagnosis(name, message))
+        return found
+
+
+def non_finite(row: Mapping[str, Any]) -> list[str]:
+    """Returns the names of a row's NaN and infinite entries, in their order."""
+    return [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+
+
+def non_finite_advice(names: list[str], step: int, checkpoint_path: str | Path | None) -> str:
+    """Words the error that ends a run after NaN or infinity.
+
+    Args:
+        names: What is not finite, as `non_finite` returns it.
+        step: The step it was seen at.
+        checkpoint_path: The last good checkpoint, which is kept; None if there is none yet.
+    """
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    kept = (
+        f"The last good checkpoint is kept: {checkpoint_path}; resume from it with the change."
+        if checkpoint_path is not None
+        else "There is no checkpoint from before; start again with the change."
+    )
+    return (
+        f"{shown} became NaN or infinite by step {step:,}, and training was stopped. {kept} "
+        "What helps, most likely first: lower learning rates; gradient clipping; fp32 or bf16 in place of fp16; "
+        "a weaker penalty; and a look at the data for broken samples."
+    )
+
+
+@torch.no_grad()
+def diversity(samples: Tensor, *, max_samples: int = 64) -> Tensor:
+    """Mean distance between the samples of a batch, per dimension: sqrt(mean squared difference), averaged over pairs.
+
+    One matrix product, from |a - b|² = |a|² + |b|² - 2ab. Nothing waits for the device and no gradient is kept.
+
+    Args:
+        samples: (B, ...) tensor of any real dtype.
+        max_samples: Only the first so many are compared.
+
+    Returns:
+        0-dim float32 tensor on the device of `samples`; 0 for a batch of one. Samples that are independent noise of
+        standard deviation s give about s·sqrt(2).
+    """
+    flat = samples[:max_samples].detach().float().flatten(1)
+    count, dim = flat.shape
+    flat = flat - flat.mean(dim=0)  # shorter vectors: less is lost in the subtraction below
+    with torch.autocast(flat.device.type, enabled=False):  # a bfloat16 product would be too coarse for it
+        products = flat @ flat.T
+    norms = products.diagonal()
+    squares = (norms[:, None] + norms[None, :] - 2 * products).clamp(min=0)
+    return squares.sqrt().sum() / (max(count * (count - 1), 1) * math.sqrt(max(dim, 1)))

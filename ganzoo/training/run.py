@@ -1,0 +1,354 @@
+"""A training run: from a recipe to a folder with checkpoints, samples, logs, a report and the finished pipeline."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganzoo.checkpoint import save_network
+from ganzoo.data import load_data
+from ganzoo.errors import TrainingError, UserError
+from ganzoo.files import write_text
+from ganzoo.pipelines import PIPELINES, RECIPE_FILE, Pipeline
+from ganzoo.registry import Family, get_family
+from ganzoo.training.diagnostics import Diagnostics, non_finite, non_finite_advice
+from ganzoo.training.distributed import World
+from ganzoo.training.objectives import build_objective
+from ganzoo.training.randomness import mix, preserved_rng, seed_device
+from ganzoo.training.recipe import Recipe, load_recipe
+from ganzoo.training.report import write_report
+from ganzoo.training.state import checkpoint_folders, load_latest, save_checkpoint
+from ganzoo.training.trackers import ProgressBar, create_trackers, read_rows
+from ganzoo.training.trainer import Trainer, is_finite, resolve_device
+
+PIPELINE_FOLDER = "pipeline"
+# With several processes the wish to stop is agreed on every so many steps; alone it is heard after each.
+STEPS_BETWEEN_AGREEMENTS = 10
+
+
+@dataclass
+class TrainingRun:
+    """A run that has ended.
+
+    Attributes:
+        folder: Its directory.
+        pipeline: The trained model, ready to sample.
+        metrics: What was measured at the end.
+        step: Steps done.
+        finished: False if a signal ended it early (its checkpoint is saved; resume goes on).
+        warnings: Warnings that were given.
+    """
+
+    folder: Path
+    pipeline: Pipeline
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    step: int = 0
+    finished: bool = True
+    warnings: list[str] = field(default_factory=list)
+
+
+def train(
+    recipe: str | Path | Recipe | dict[str, Any],
+    *,
+    output: str | Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    **overrides: Any,
+) -> TrainingRun:
+    """Trains a recipe: `ganzoo.train("dcgan-digits", **{"training.steps": 500})`.
+
+    Args:
+        recipe: A recipe's name, the path of a YAML file, its values, or a `Recipe`.
+        output: Folder of the run; `runs/<name of the recipe>` by default.
+        resume: Go on from the newest undamaged checkpoint in `output`; start anew if there is none. The result equals
+            that of an uninterrupted run, bit for bit.
+        quiet: No progress bar and no messages.
+        **overrides: `{"section.key": value}`.
+
+    Raises:
+        UserError: The recipe is wrong, or `output` holds another run and `resume` is not set.
+        TrainingError: The losses became NaN; the last good checkpoint is kept.
+    """
+    if isinstance(recipe, Recipe):
+        recipe = recipe.model_dump(mode="json")
+    loaded = load_recipe(recipe, overrides)
+    world = World.from_environment()
+    device = resolve_device(loaded.training.device, world)
+    folder = Path(output) if output is not None else Path("runs") / loaded.name
+    if checkpoint_folders(folder / "checkpoints") and not resume:
+        raise UserError(
+            f"{folder} holds a run already; pass resume=True (--resume) to go on, or another output folder"
+        )
+    with preserved_rng(device):
+        world.start(device)
+        try:
+            return _Run(loaded, folder, world, device, quiet=quiet).run()
+        finally:
+            world.stop()
+
+
+class _Run:
+    """What happens around the steps; only the first process writes."""
+
+    def __init__(self, recipe: Recipe, folder: Path, world: World, device: torch.device, *, quiet: bool) -> None:
+        self.recipe, self.folder, self.world, self.quiet = recipe, folder, world, quiet
+        self.family, self.trainer = build_trainer(recipe, device, world)
+        self.checkpoints = folder / "checkpoints"
+        boundary = getattr(recipe.objective, "loss", "") not in ("wasserstein", "relativistic")
+        self.diagnostics = Diagnostics(has_decision_boundary=boundary)
+        self.warnings: list[str] = []
+        self.seconds = 0.0
+
+    def run(self) -> TrainingRun:
+        trainer = self.trainer
+        restored = load_latest(trainer, self.checkpoints, warn=self._warn)
+        if self.world.is_main:
+            write_text(self.folder / RECIPE_FILE, self.recipe.to_yaml())
+            self.trackers = create_trackers(self.folder)
+            self._replay(restored)
+        self.bar = self._progress_bar()
+        started = self._mark = time.monotonic()
+        self._marked_step = trainer.step
+        with _stop_signals() as stop:
+            while trainer.step < trainer.total_steps:
+                if self._should_stop(stop):
+                    break
+                trainer.train_step(is_logged=(trainer.step + 1) % self.recipe.training.log_every == 0)
+                self._after_step()
+        self.seconds += time.monotonic() - started
+        return self._finish(interrupted=trainer.step < trainer.total_steps)
+
+    def _should_stop(self, stop: threading.Event) -> bool:
+        if self.world.size > 1 and self.trainer.step % STEPS_BETWEEN_AGREEMENTS:
+            return False
+        return self.world.any(stop.is_set(), self.trainer.device)
+
+    def _after_step(self) -> None:
+        step, training = self.trainer.step, self.recipe.training
+        if self.bar is not None:
+            self.bar.update()
+        if step % training.log_every == 0:
+            self._log()
+        if step % training.checkpoint_every == 0 and step < self.trainer.total_steps:
+            self._checkpoint()
+        if training.sample_every and step % training.sample_every == 0:
+            self._samples()
+        every = self.recipe.evaluation.every
+        if every and step % every == 0 and step < self.trainer.total_steps and self.world.is_main:
+            self._evaluate(self._pipeline())
+
+    def _log(self) -> None:
+        means = self.trainer.stats.read()
+        broken = non_finite(means)
+        if broken:
+            kept = checkpoint_folders(self.checkpoints)
+            raise TrainingError(non_finite_advice(broken, self.trainer.step, kept[0] if kept else None))
+        if not self.world.is_main:
+            return
+        now, step = time.monotonic(), self.trainer.step
+        rate = (step - self._marked_step) / max(now - self._mark, 1e-9)
+        row = {
+            "event": "train",
+            "step": step,
+            "phase": self.trainer.phase_at(step - 1).name,
+            "samples_seen": self.trainer.samples_seen,
+            "seconds": round(self.seconds + now - self._mark, 3),
+            **means,
+            **{f"{role}/learning_rate": self.trainer.learning_rate(role) for role in self.trainer.networks},
+            "steps_per_second": round(rate, 4),
+            "samples_per_second": round(rate * self.trainer.samples_per_step, 2),
+        }
+        self.seconds += now - self._mark
+        self._mark, self._marked_step = now, step
+        self.trackers.log(row)
+        if self.bar is not None:
+            self.bar.show(row)
+        for diagnosis in self.diagnostics.check(row):
+            self.trackers.log({"event": "warning", "step": step, **diagnosis._asdict()})
+            self._warn(diagnosis.message)
+
+    def _checkpoint(self) -> None:
+        if not is_finite(self.trainer.networks):
+            kept = checkpoint_folders(self.checkpoints)
+            raise TrainingError(non_finite_advice(["the weights"], self.trainer.step, kept[0] if kept else None))
+        if self.world.is_main:
+            path = save_checkpoint(
+                self.trainer,
+                self.checkpoints,
+                keep=self.recipe.training.keep_checkpoints,
+                write_model=self._write_model,
+            )
+            self.trackers.log(
+                {"event": "checkpoint", "step": self.trainer.step, "path": str(path.relative_to(self.folder))}
+            )
+        self.world.barrier()
+
+    def _write_model(self, folder: Path) -> None:
+        """The part of a training checkpoint that loads like any other: averaged main network, discriminator, processor."""
+        save_network(self.trainer.main_network, folder)
+        if "discriminator" in self.trainer.networks:
+            save_network(self.trainer.networks["discriminator"], folder / "discriminator")
+        self.trainer.processor.save_pretrained(folder)
+        write_text(folder / RECIPE_FILE, self.recipe.to_yaml())
+
+    def _samples(self) -> None:
+        if not self.world.is_main or not self.family.is_gan:
+            return
+        count = self.recipe.training.num_preview_samples
+        classes = self.trainer.main_network.config.num_classes
+        labels = None if classes is None else torch.arange(count) % classes
+        # The same latents every time: a sheet shows how a sample changes, not which was drawn.
+        training = self.trainer.main_network.training
+        pipeline = PIPELINES[self.family.main_role](self.trainer.main_network, self.trainer.processor)
+        drawn = pipeline.sample(count, seed=self.recipe.training.seed, labels=labels)
+        self.trainer.main_network.train(training)
+        for name in self.trainer.processor.save_preview(
+            drawn.samples, self.folder / "samples", f"step-{self.trainer.step:08d}"
+        ):
+            self.trackers.log({"event": "samples", "step": self.trainer.step, "file": f"samples/{name}"})
+            self.trackers.samples(self.trainer.step, self.folder / "samples" / name)
+
+    def _finish(self, *, interrupted: bool) -> TrainingRun:
+        step = self.trainer.step
+        newest = checkpoint_folders(self.checkpoints)[:1]
+        if not newest or newest[0].name != f"step-{step:08d}":
+            self._checkpoint()
+        pipeline = self._pipeline()
+        run = TrainingRun(self.folder, pipeline, step=step, finished=not interrupted, warnings=self.warnings)
+        if self.bar is not None:
+            self.bar.close()
+        if not self.world.is_main:
+            return run
+        if not interrupted:
+            if self.recipe.training.sample_every and step % self.recipe.training.sample_every:
+                self._samples()
+            if self.recipe.evaluation.metrics or not self.family.is_gan:
+                run.metrics = pipeline.metrics = self._evaluate(pipeline)
+            pipeline.save_pretrained(self.folder / PIPELINE_FOLDER)
+        self.trackers.log(
+            {"event": "end", "step": step, "seconds": round(self.seconds, 3), "finished": not interrupted}
+        )
+        self.trackers.close()
+        write_report(self.folder)
+        return run
+
+    def _pipeline(self) -> Pipeline:
+        networks = self.trainer.networks
+        return PIPELINES[self.family.main_role](
+            self.trainer.main_network,
+            self.trainer.processor,
+            discriminator=networks.get("discriminator"),
+            recipe=self.recipe,
+            training={
+                "steps": self.trainer.step,
+                "batch_size": self.trainer.samples_per_step,
+                "minutes": round(self.seconds / 60, 2),
+                "machine": machine(self.trainer.device),
+            },
+        )
+
+    def _evaluate(self, pipeline: Pipeline) -> list[dict[str, Any]]:
+        from ganzoo.evaluation import evaluate
+
+        results = [result.to_dict() for result in evaluate(pipeline, progress=not self.quiet)]
+        self.trackers.log({"event": "evaluation", "step": self.trainer.step, "metrics": results})
+        return results
+
+    def _replay(self, restored: Path | None) -> None:
+        """Drops log rows beyond the restored step, and lets the diagnostics and the clock catch up with the rest."""
+        step = self.trainer.step
+        self.trackers.truncate_after(step)
+        for row in read_rows(self.folder / "metrics.jsonl"):
+            if row.get("event") == "train":
+                self.diagnostics.check(row)
+                self.seconds = row.get("seconds", self.seconds)
+        event = {"event": "resume", "from": restored.name} if restored else {"event": "start"}
+        facts = {
+            "recipe": self.recipe.name,
+            "device": machine(self.trainer.device),
+            "precision": str(self.trainer.precision),
+        }
+        self.trackers.log({**event, "step": step, "total_steps": self.trainer.total_steps, **facts})
+
+    def _progress_bar(self) -> ProgressBar | None:
+        if self.quiet or not self.world.is_main:
+            return None
+        return ProgressBar(
+            self.trainer.total_steps, initial=self.trainer.step, samples_per_step=self.trainer.samples_per_step
+        )
+
+    def _warn(self, message: str) -> None:
+        self.warnings.append(message)
+        if self.quiet or not self.world.is_main:
+            return
+        bar = getattr(self, "bar", None)
+        if bar is not None:
+            bar.write(f"warning: {message}")
+        else:
+            import sys
+
+            print(f"warning: {message}", file=sys.stderr)
+
+
+def build_trainer(recipe: Recipe, device: torch.device, world: World | None = None) -> tuple[Family, Trainer]:
+    """Builds the networks, the data and the trainer of a recipe.
+
+    Raises:
+        UserError: The model section is wrong, or the data has no labels (or too many classes) for a conditional model.
+    """
+    world = world or World()
+    values = dict(recipe.model)
+    family = get_family(values.pop("family"))
+    config = family.config.from_dict(values, where="recipe section 'model'")
+    processor = config.processor(**recipe.data.processor)
+    dataset = load_data(recipe.data, processor)
+    if config.num_classes is not None:
+        if dataset.labels is None:
+            raise UserError(f"the model has num_classes={config.num_classes}, but {dataset.description} has no labels")
+        if int(dataset.labels.max()) >= config.num_classes:
+            raise UserError(
+                f"the model has num_classes={config.num_classes}, but the data has {dataset.num_classes} classes"
+            )
+    # One seed in all processes: they start from the same weights.
+    seed_device(device, mix(recipe.training.seed, "init"))
+    networks = {role: network(config) for role, network in family.networks.items()}
+    objective = build_objective(recipe.objective)
+    return family, Trainer(recipe, networks, objective, dataset, processor, device=device, world=world)
+
+
+def machine(device: torch.device) -> str:
+    """The machine in words, for logs and cards."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Turns the first SIGTERM or Ctrl-C into a wish to stop after the step; a second one is obeyed at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def ask(number: int, frame: Any) -> None:
+        stop.set()
+        signal.signal(number, previous[number])
+
+    for number in previous:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

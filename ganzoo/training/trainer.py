@@ -1,0 +1,300 @@
+"""The trainer: one loop for every family and modality.
+
+It owns data order, randomness, optimisers, accumulation, precision, averaging, distribution and the order of updates; what
+is minimised is the objective's business, what happens between steps (logs, samples, checkpoints) the callbacks' in
+`run.py`. It never asks which family or modality it trains.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganzoo.data.dataset import ArrayDataset
+from ganzoo.data.sampler import batch_indices
+from ganzoo.data.transforms import random_crop, random_flip
+from ganzoo.errors import UserError
+from ganzoo.losses import clip_weights_
+from ganzoo.processors import Processor
+from ganzoo.training.distributed import World, running_statistics
+from ganzoo.training.ema import EMA
+from ganzoo.training.objectives import Batch, Loss, Objective, StepContext
+from ganzoo.training.optimizers import build_optimizer, learning_rate_factor
+from ganzoo.training.randomness import mix, seed_device
+from ganzoo.training.recipe import PhaseConfig, Recipe
+from ganzoo.training.stats import StatsCollector
+
+
+class Trainer:
+    """Trains the networks of one family by one objective.
+
+    Args:
+        recipe: The run's recipe.
+        networks: Role -> network, main network first; moved to `device`.
+        objective: What is minimised.
+        dataset: Real samples in stored form.
+        processor: Turns stored samples into the networks' space.
+        device: Where the networks run.
+        world: The processes of this run.
+
+    Attributes:
+        step: Steps done.
+        ema: Average of the main network, or None.
+        stats: Means of losses and statistics since they were last read.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        networks: Mapping[str, nn.Module],
+        objective: Objective,
+        dataset: ArrayDataset,
+        processor: Processor,
+        *,
+        device: torch.device,
+        world: World | None = None,
+    ) -> None:
+        training = recipe.training
+        self.recipe, self.objective, self.dataset, self.processor = recipe, objective, dataset, processor
+        self.device, self.world = device, world or World()
+        # Channels-last only touches 4-d weights: 10-20 % faster convolutions, nothing for other networks.
+        self.networks = {
+            role: network.to(device, memory_format=torch.channels_last).train() for role, network in networks.items()
+        }
+        main = next(iter(self.networks))
+        self.callables: dict[str, Any] = dict(self.networks)
+        if training.compile:
+            self.callables[main] = torch.compile(self.networks[main])
+        self.optimizer_configs = {role: getattr(recipe, f"{role}_optimizer") for role in self.networks}
+        self.optimizers = {
+            role: build_optimizer(self.optimizer_configs[role], network.parameters(), device)
+            for role, network in self.networks.items()
+        }
+        self.precision = resolve_precision(training.precision, device)
+        self.scalers = {
+            role: torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16) for role in self.networks
+        }
+        half_life = training.ema_half_life
+        self.ema = EMA(self.networks[main], half_life, training.ema_rampup) if half_life else None
+        self.phases = plan_phases(recipe, objective.updates(training), set(self.networks))
+        self.total_steps = training.steps
+        self.step = 0
+        self.stats = StatsCollector()
+        self._uses_labels = self.networks[main].config.num_classes is not None
+        self._parameters = {role: list(network.parameters()) for role, network in self.networks.items()}
+        self._statistics = [buffer for network in self.networks.values() for buffer in running_statistics(network)]
+
+    @property
+    def samples_per_step(self) -> int:
+        """Real samples that one update of a network sees, over all processes."""
+        training = self.recipe.training
+        return training.batch_size * training.accumulation * self.world.size
+
+    @property
+    def samples_seen(self) -> int:
+        return self.step * self.samples_per_step
+
+    @property
+    def main_network(self) -> nn.Module:
+        """The network to sample from: the average, if there is one."""
+        return self.ema.average if self.ema is not None else next(iter(self.networks.values()))
+
+    def phase_at(self, step: int) -> PhaseConfig:
+        for phase in self.phases:
+            step -= phase.steps
+            if step < 0:
+                return phase
+        return self.phases[-1]
+
+    def train_step(self, *, is_logged: bool = False) -> None:
+        """One step: every network of the phase is updated as often as the phase says; then the average follows."""
+        training = self.recipe.training
+        seed_device(self.device, mix(training.seed, "step", self.step, self.world.rank))
+        updates = self.phase_at(self.step).updates
+        groups = max(updates.values())
+        context = self._context(is_logged)
+        roles = list(updates)
+        batches: dict[int, list[Batch]] = {}
+        for position, role in enumerate(roles):
+            for repeat in range(updates[role]):
+                # A network that is updated less often than another uses the batches of the other's last updates.
+                group = groups - updates[role] + repeat
+                if group not in batches:
+                    batches = {group: list(self._batches(group, groups))}
+                last = group == groups - 1
+                context.keep_graph = last and position + 1 < len(roles) and training.accumulation == 1
+                self._update(role, batches[group], context)
+        self.world.average_(self._statistics)
+        self.step += 1
+        if self.ema is not None:
+            self.ema.update(self.samples_per_step, self.samples_seen)
+
+    def learning_rate(self, role: str) -> float:
+        config = self.optimizer_configs[role]
+        return config.learning_rate * learning_rate_factor(config.schedule, self.step, self.total_steps)
+
+    def _update(self, role: str, batches: list[Batch], context: StepContext) -> None:
+        """Gradients of one network's loss over the accumulated batches, then one step of its optimiser."""
+        for other, parameters in self._parameters.items():
+            # Frozen networks cost no weight gradients. With `keep_graph`, what this update computes is differentiated
+            # by the next one, so every network stays open.
+            open_ = other == role or context.keep_graph
+            for parameter in parameters:
+                parameter.requires_grad_(open_)
+        optimizer, scaler = self.optimizers[role], self.scalers[role]
+        optimizer.zero_grad(set_to_none=True)
+        compute = getattr(self.objective, f"{role}_loss")
+        for batch in batches:
+            loss: Loss = compute(self.callables, batch, context)
+            total = sum_terms(loss.terms)
+            scaler.scale(total / len(batches) if len(batches) > 1 else total).backward(inputs=self._parameters[role])
+            self._record(role, loss, total)
+        self._apply(role, optimizer, scaler, context.is_logged)
+
+    def _apply(self, role: str, optimizer: torch.optim.Optimizer, scaler: Any, is_logged: bool) -> None:
+        config = self.optimizer_configs[role]
+        parameters = self._parameters[role]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        self.world.average_(gradients)
+        scaler.unscale_(optimizer)
+        if config.clip_norm is not None:
+            norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+            self.stats.add({f"{role}/grad_norm": norm})
+        elif is_logged:
+            self.stats.add({f"{role}/grad_norm": torch.nn.utils.get_total_norm(gradients)})
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate(role)
+        scaler.step(optimizer)
+        scaler.update()
+        if config.clip_weights is not None:
+            clip_weights_(parameters, config.clip_weights)
+
+    def _record(self, role: str, loss: Loss, total: Tensor) -> None:
+        values = {f"{role}/loss": total, **{f"{role}/loss_{name}": value for name, value in loss.terms.items()}}
+        values |= {name if "/" in name else f"{role}/{name}": value for name, value in loss.stats.items()}
+        self.stats.add(values)
+
+    def _batches(self, group: int, groups: int) -> Iterator[Batch]:
+        """The real batches of one update; which samples is a function of (seed, step, rank) alone."""
+        training, data = self.recipe.training, self.recipe.data
+        for micro in range(training.accumulation):
+            number = (self.step * groups + group) * training.accumulation + micro
+            indices = batch_indices(
+                len(self.dataset),
+                training.batch_size,
+                number,
+                seed=training.seed,
+                rank=self.world.rank,
+                world_size=self.world.size,
+            )
+            stored, labels = self.dataset.batch(indices)
+            stored = stored.to(self.device, non_blocking=True)
+            stored = random_crop(random_flip(stored, data.flip), data.crop_padding)
+            samples = self.processor.normalize(stored)
+            if samples.ndim == 4:
+                samples = samples.contiguous(memory_format=torch.channels_last)
+            labels = labels.to(self.device, non_blocking=True) if self._uses_labels else None
+            yield Batch(samples, labels)
+
+    def _context(self, is_logged: bool) -> StepContext:
+        draws = iter(range(1 << 30))
+        generator = torch.Generator(self.device)
+
+        def draw_latents(network: Any, num_samples: int) -> Tensor:
+            # Every process draws the whole world's latents and takes its share: n processes see what one would.
+            generator.manual_seed(mix(self.recipe.training.seed, "latents", self.step, next(draws)))
+            latents = network.sample_latents(num_samples * self.world.size, generator=generator)
+            return latents[self.world.rank * num_samples :][:num_samples]
+
+        return StepContext(
+            step=self.step,
+            progress=self.step / self.total_steps,
+            draw_latents=draw_latents,
+            autocast=partial(_autocast, self.device.type, self.precision),
+            is_logged=is_logged,
+        )
+
+
+def sum_terms(terms: Mapping[str, Tensor]) -> Tensor:
+    first, *rest = terms.values()
+    for term in rest:
+        first = first + term
+    return first
+
+
+def plan_phases(recipe: Recipe, default_updates: dict[str, int], roles: set[str]) -> list[PhaseConfig]:
+    """The run's phases with all lengths known.
+
+    Raises:
+        UserError: The lengths do not add up to `training.steps`, or a phase updates a network that is not there.
+    """
+    total = recipe.training.steps
+    phases = list(recipe.phases) or [
+        PhaseConfig(name="adversarial" if len(roles) > 1 else "training", updates=default_updates)
+    ]
+    for phase in phases:
+        unknown = set(phase.updates) - roles
+        if unknown or not phase.updates:
+            raise UserError(
+                f"phase {phase.name!r} must update some of {', '.join(sorted(roles))}, not {sorted(unknown)}"
+            )
+    fixed = sum(phase.steps or 0 for phase in phases)
+    open_ = [phase for phase in phases if phase.steps is None]
+    if len(open_) > 1 or (open_ and fixed >= total) or (not open_ and fixed != total):
+        raise UserError(
+            f"the phases' steps must add up to training.steps={total} (given: {fixed}); "
+            "one phase may leave its steps out and takes the rest"
+        )
+    return [phase if phase.steps else phase.model_copy(update={"steps": total - fixed}) for phase in phases]
+
+
+def resolve_device(name: str, world: World) -> torch.device:
+    """Turns `training.device` into a device.
+
+    Raises:
+        UserError: There is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"unknown device {name!r}; it is auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError("training.device is cuda, but torch sees no GPU; use training.device=cpu or auto")
+        device = torch.device("cuda", device.index if device.index is not None else world.local_rank)
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """Turns `training.precision` into the networks' type; `auto` means bf16 where the hardware multiplies it."""
+    if name == "auto":
+        name = "bf16" if has_fast_bf16(device) else "fp32"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def is_finite(networks: Mapping[str, nn.Module]) -> bool:
+    """Whether every parameter of every network is finite; waits for the device once."""
+    norms = torch._foreach_norm(
+        [parameter.detach() for network in networks.values() for parameter in network.parameters()]
+    )
+    return math.isfinite(torch.stack([norm.float() for norm in norms]).sum().item())
+
+
+def _autocast(device_type: str, dtype: torch.dtype) -> AbstractContextManager:
+    return torch.autocast(
+        device_type, dtype=dtype if dtype != torch.float32 else torch.bfloat16, enabled=dtype != torch.float32
+    )
