@@ -121,15 +121,16 @@ def _walk(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list
             continue
         fields = [name for m in models for name in m.model_fields]
         models = [
-            found for m in models if part in m.model_fields for found in _models_in(m.model_fields[part].annotation)
+            found for m in models if part in m.model_fields for found in models_in(m.model_fields[part].annotation)
         ]
     return path, fields
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The pydantic models inside a field's annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in models_in(argument)]
 
 
 def _shorten(value: Any) -> str:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ganzoo.config import explain
 from ganzoo.errors import CheckpointError, UserError, did_you_mean
+from ganzoo.files import write_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +74,14 @@ class Processor(BaseModel):
         """Writes samples (network space) for a person to look at or listen to; returns the file names."""
         raise NotImplementedError
 
+    def save_samples(self, samples: torch.Tensor, target: Path) -> list[Path]:
+        """Writes samples (network space) to one file, or to one file each in a folder; returns the paths."""
+        raise NotImplementedError
+
+    def show(self, samples: torch.Tensor) -> str:
+        """Samples (network space) as text for a terminal."""
+        raise NotImplementedError
+
     def to_stored(self, samples: torch.Tensor) -> torch.Tensor:
         """The networks' space -> the stored representation (the inverse of `normalize`, rounded)."""
         raise NotImplementedError
@@ -85,9 +94,7 @@ class Processor(BaseModel):
         return json.dumps({"processor_type": self.processor_type, **self.model_dump(mode="json")}, indent=2) + "\n"
 
     def save_pretrained(self, folder: str | Path) -> None:
-        from ganzoo.files import write_text
-
-        write_text(Path(folder) / PROCESSOR_FILE, self.to_json())
+        write_bytes(Path(folder) / PROCESSOR_FILE, self.to_json().encode())
 
 
 @dataclass
@@ -183,15 +190,39 @@ class ImageProcessor(Processor):
 
     def save_preview(self, samples: torch.Tensor, folder: Path, name: str) -> list[str]:
         """Writes one sheet, small pictures enlarged."""
-        from ganzoo.files import write_bytes
-
-        stored = self.to_stored(samples)
-        if self.channels not in (1, 3, 4):
-            stored = stored[:, :1]
-        buffer = io.BytesIO()
-        make_grid(stored, scale=max(1, 64 // self.resolution)).save(buffer, format="PNG", optimize=True)
-        write_bytes(folder / f"{name}.png", buffer.getvalue())
+        write_bytes(folder / f"{name}.png", self._sheet(samples))
         return [f"{name}.png"]
+
+    def save_samples(self, samples: torch.Tensor, target: Path) -> list[Path]:
+        """Writes one sheet to `target` if it names a picture file, else one PNG a sample into the folder `target`.
+
+        Raises:
+            UserError: The file name has another ending than .png.
+        """
+        if target.suffix and not target.is_dir():
+            if target.suffix.lower() != ".png":
+                raise UserError(f"{target}: pictures are written as .png; give a name that ends so, or a folder")
+            write_bytes(target, self._sheet(samples))
+            return [target]
+        paths = []
+        for index, image in enumerate(to_pil(self.to_stored(samples))):
+            paths.append(target / f"{index:05d}.png")
+            write_bytes(paths[-1], _png(image))
+        return paths
+
+    def show(self, samples: torch.Tensor) -> str:
+        """Draws the sheet with coloured half blocks, two pixels a character."""
+        from ganzoo.terminal import draw
+
+        return draw(make_grid(self._drawable(samples), padding=1))
+
+    def _sheet(self, samples: torch.Tensor) -> bytes:
+        return _png(make_grid(self._drawable(samples), scale=max(1, 64 // self.resolution)))
+
+    def _drawable(self, samples: torch.Tensor) -> torch.Tensor:
+        """Stored form; of pictures that no file format holds, the first channel."""
+        stored = self.to_stored(samples)
+        return stored if self.channels in (1, 3, 4) else stored[:, :1]
 
 
 PROCESSORS: dict[str, type[Processor]] = {ImageProcessor.processor_type: ImageProcessor}
@@ -249,6 +280,12 @@ def make_grid(stored: torch.Tensor, *, columns: int | None = None, padding: int 
         enlarged = image.resize((width, height), Image.Resampling.NEAREST) if scale > 1 else image
         sheet.paste(enlarged, (padding + column * (width + padding), padding + row * (height + padding)))
     return sheet
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _open_image(raw: Any) -> Image.Image:

@@ -58,14 +58,9 @@ class ArrayDataset:
         Returns:
             (B, *sample_shape) in the storage type and (B,) int64 labels or None, on the CPU, owning their memory.
         """
-        # `take` on the plain array: indexing a np.memmap wraps each result in its subclass again.
-        samples = torch.from_numpy(np.take(self._plain_samples, indices, axis=0))
-        labels = None if self.labels is None else torch.from_numpy(np.take(self.labels, indices))
+        samples = torch.from_numpy(self.samples[indices])  # indexing by an array is the one copy
+        labels = None if self.labels is None else torch.from_numpy(self.labels[indices])
         return samples, labels
-
-    @cached_property
-    def _plain_samples(self) -> np.ndarray:
-        return np.asarray(self.samples)
 
 
 def load_data(

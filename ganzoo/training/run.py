@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -91,12 +92,12 @@ def train(
     with preserved_rng(device):
         world.start(device)
         try:
-            return _Run(loaded, folder, world, device, quiet=quiet).run()
+            return RunLoop(loaded, folder, world, device, quiet=quiet).run()
         finally:
             world.stop()
 
 
-class _Run:
+class RunLoop:
     """What happens around the steps; only the first process writes."""
 
     def __init__(self, recipe: Recipe, folder: Path, world: World, device: torch.device, *, quiet: bool) -> None:
@@ -106,26 +107,39 @@ class _Run:
         boundary = getattr(recipe.objective, "loss", "") not in ("wasserstein", "relativistic")
         self.diagnostics = Diagnostics(has_decision_boundary=boundary)
         self.warnings: list[str] = []
+        self.bar: ProgressBar | None = None
         self.seconds = 0.0
 
     def run(self) -> TrainingRun:
+        self.prepare()
         trainer = self.trainer
-        restored = load_latest(trainer, self.checkpoints, warn=self._warn)
+        with _stop_signals() as stop:
+            while trainer.step < trainer.total_steps and not self._should_stop(stop):
+                self.step()
+        self.seconds += time.monotonic() - self._mark
+        return self._finish(interrupted=trainer.step < trainer.total_steps)
+
+    def prepare(self) -> None:
+        """Restores the newest checkpoint, and opens the logs."""
+        restored = load_latest(self.trainer, self.checkpoints, warn=self._warn)
         if self.world.is_main:
             write_text(self.folder / RECIPE_FILE, self.recipe.to_yaml())
             self.trackers = create_trackers(self.folder)
             self._replay(restored)
         self.bar = self._progress_bar()
-        started = self._mark = time.monotonic()
-        self._marked_step = trainer.step
-        with _stop_signals() as stop:
-            while trainer.step < trainer.total_steps:
-                if self._should_stop(stop):
-                    break
-                trainer.train_step(is_logged=(trainer.step + 1) % self.recipe.training.log_every == 0)
-                self._after_step()
-        self.seconds += time.monotonic() - started
-        return self._finish(interrupted=trainer.step < trainer.total_steps)
+        self._mark, self._marked_step = time.monotonic(), self.trainer.step
+
+    def step(self) -> None:
+        """One training step and what is due after it."""
+        self.trainer.train_step(is_logged=(self.trainer.step + 1) % self.recipe.training.log_every == 0)
+        self._after_step()
+
+    def close(self) -> None:
+        """Closes bar and logs."""
+        if self.bar is not None:
+            self.bar.close()
+        if self.world.is_main:
+            self.trackers.close()
 
     def _should_stop(self, stop: threading.Event) -> bool:
         if self.world.size > 1 and self.trainer.step % STEPS_BETWEEN_AGREEMENTS:
@@ -214,7 +228,6 @@ class _Run:
         for name in self.trainer.processor.save_preview(
             drawn.samples, self.folder / "samples", f"step-{self.trainer.step:08d}"
         ):
-            self.trackers.log({"event": "samples", "step": self.trainer.step, "file": f"samples/{name}"})
             self.trackers.samples(self.trainer.step, self.folder / "samples" / name)
 
     def _finish(self, *, interrupted: bool) -> TrainingRun:
@@ -224,9 +237,8 @@ class _Run:
             self._checkpoint()
         pipeline = self._pipeline()
         run = TrainingRun(self.folder, pipeline, step=step, finished=not interrupted, warnings=self.warnings)
-        if self.bar is not None:
-            self.bar.close()
         if not self.world.is_main:
+            self.close()
             return run
         if not interrupted:
             if self.recipe.training.sample_every and step % self.recipe.training.sample_every:
@@ -234,10 +246,9 @@ class _Run:
             if self.recipe.evaluation.metrics or not self.family.is_gan:
                 run.metrics = pipeline.metrics = self._evaluate(pipeline)
             pipeline.save_pretrained(self.folder / PIPELINE_FOLDER)
-        self.trackers.log(
-            {"event": "end", "step": step, "seconds": round(self.seconds, 3), "finished": not interrupted}
-        )
-        self.trackers.close()
+        status = "interrupted" if interrupted else "finished"
+        self.trackers.log({"event": "end", "step": step, "seconds": round(self.seconds, 3), "status": status})
+        self.close()
         write_report(self.folder)
         return run
 
@@ -290,12 +301,9 @@ class _Run:
         self.warnings.append(message)
         if self.quiet or not self.world.is_main:
             return
-        bar = getattr(self, "bar", None)
-        if bar is not None:
-            bar.write(f"warning: {message}")
+        if self.bar is not None:
+            self.bar.write(f"warning: {message}")
         else:
-            import sys
-
             print(f"warning: {message}", file=sys.stderr)
 
 

@@ -1,0 +1,42 @@
+"""`ganzoo train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(name="train")
+@click.argument("recipe")
+@click.argument("overrides", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder of the run; runs/RECIPE by default.")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in the output folder.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def command(recipe: str, overrides: tuple[str, ...], output: Path | None, resume: bool, quiet: bool) -> int:
+    """Train RECIPE: a name from `ganzoo list`, or the path of a YAML file.
+
+    \b
+    ganzoo train dcgan-digits
+    ganzoo train dcgan-mnist data.path=../mnist training.steps=5000 --output runs/mine
+    ganzoo train dcgan-mnist --output runs/mine --resume
+
+    `ganzoo info RECIPE` shows every key with its meaning.
+    """
+    from ganzoo.training import train
+    from ganzoo.training.recipe import parse_overrides
+
+    run = train(recipe, output=output, resume=resume, quiet=quiet, **parse_overrides(overrides))
+    if not run.finished:
+        click.echo(
+            f"stopped at step {run.step:,}; the checkpoint is in {run.folder / 'checkpoints'}. "
+            f"Go on with: ganzoo train {recipe} --output {run.folder} --resume"
+        )
+        return 0
+    for record in run.metrics:
+        from ganzoo.metrics.evaluate import MetricResult
+
+        click.echo(str(MetricResult(**record)))
+    click.echo(f"model:  {run.folder / 'pipeline'}   (ganzoo sample {run.folder / 'pipeline'})")
+    click.echo(f"report: {run.folder / 'report.html'}")
+    return 0

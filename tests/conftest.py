@@ -1,0 +1,46 @@
+"""Shared by all tests: a Hub of our own, a cache of our own, one thread, tiny trained runs."""
+
+# First, before anything imports huggingface_hub: it sets HF_ENDPOINT.
+from hub_fixtures import HOME, hub  # noqa: F401, I001
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+# One thread a process: the suite runs in several processes, and results do not depend on the number of cores.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["GANZOO_CACHE"] = str(HOME / "ganzoo-cache")
+
+ROOT = Path(__file__).parent.parent
+# Real data beside the repository, on the machines that have it.
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+TINY_RUN = {
+    "model": {"family": "dcgan", "resolution": 8, "channels": 1, "width": 4, "latent_dim": 8},
+    "training.steps": 4,
+    "training.batch_size": 8,
+    "training.precision": "fp32",
+    "training.log_every": 2,
+    "training.sample_every": 2,
+    "training.checkpoint_every": 2,
+    "training.num_preview_samples": 4,
+    "evaluation": {"metrics": []},
+}
+
+
+@pytest.fixture
+def tiny_run():
+    """Overrides that turn the `dcgan-digits` recipe into a run of a second."""
+    return dict(TINY_RUN)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory):
+    """A finished checkpoint folder of a tiny DCGAN; tests must not change it."""
+    import ganzoo
+
+    folder = tmp_path_factory.mktemp("tiny-run")
+    ganzoo.train("dcgan-digits", output=folder, quiet=True, **TINY_RUN)
+    return folder / "pipeline"
