@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ganzoo.checkpoint import load_network, read_processor, save_network
 from ganzoo.config import CONFIG_FILE
-from ganzoo.errors import UserError
+from ganzoo.errors import CheckpointError, UserError
 from ganzoo.files import read_json, save_tensors, write_text
 from ganzoo.hub import PushResult, Repository, open_repository, push_saved
 from ganzoo.modeling import Classifier, Discriminator, GANModel, Generator
@@ -61,11 +61,11 @@ class Pipeline:
     ) -> None:
         self.network = network.eval()
         self.processor = processor
-        self.training = training
         self.repository = repository
         self._discriminator = discriminator
         self._recipe = recipe
         self._metrics = list(metrics)
+        self._training = training
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
@@ -118,15 +118,27 @@ class Pipeline:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """What was measured, as in `metrics.json`."""
-        if not self._metrics and self.repository is not None:
-            path = self.repository.find(METRICS_FILE)
-            if path is not None:
-                self._metrics = read_json(path)["metrics"]
+        if not self._metrics:
+            self._metrics = self._measured("metrics", list) or []
         return self._metrics
 
     @metrics.setter
     def metrics(self, records: Sequence[dict[str, Any]]) -> None:
         self._metrics = list(records)
+
+    @property
+    def training(self) -> dict[str, Any] | None:
+        """Facts of the training run: steps, batch_size, minutes, machine."""
+        if self._training is None:
+            self._training = self._measured("training", dict)
+        return self._training
+
+    def _measured(self, key: str, kind: type) -> Any:
+        path = self.repository.find(METRICS_FILE) if self.repository is not None else None
+        value = read_json(path).get(key) if path is not None else None
+        if value is not None and not isinstance(value, kind):
+            raise CheckpointError(f"{path}: {key!r} must be a {kind.__name__}, not {type(value).__name__}")
+        return value
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes a complete checkpoint folder: networks, processor, recipe, metrics, samples, golden file, card.
@@ -140,14 +152,14 @@ class Pipeline:
         folder = Path(folder)
         if folder.is_file():
             raise UserError(f"{folder} is a file; give a folder")
-        discriminator, recipe, metrics = self.discriminator, self.recipe, self.metrics
+        discriminator, recipe, metrics, training = self.discriminator, self.recipe, self.metrics, self.training
         save_network(self.network, folder)
         self.processor.save_pretrained(folder)
         if discriminator is not None:
             save_network(discriminator, folder / "discriminator")
         if recipe is not None:
-            write_text(folder / RECIPE_FILE, recipe.to_yaml())
-        write_text(folder / METRICS_FILE, json.dumps({"metrics": metrics, "training": self.training}, indent=2) + "\n")
+            write_text(folder / RECIPE_FILE, recipe.published().to_yaml())
+        write_text(folder / METRICS_FILE, json.dumps({"metrics": metrics, "training": training}, indent=2) + "\n")
         samples = self._save_examples(folder)
         from ganzoo.card import write_card
 
@@ -165,7 +177,7 @@ class Pipeline:
     def _card_data(self, name: str, samples: list[str]) -> CardData:
         from ganzoo.card import CardData
 
-        recipe, family = self.recipe, self.family
+        recipe, family = self.recipe and self.recipe.published(), self.family
         card = recipe.card if recipe else None
         networks = {family.main_role: self.network, "discriminator": self.discriminator}
         dataset = recipe.data.dataset if recipe else None

@@ -2,19 +2,21 @@
 
 A family is found in one of three ways: as a file `ganzoo/families/<modality>/<name>.py`, through the entry-point group
 `ganzoo.families` of an installed package (entry-point name = family name, value = the module that registers it), or
-because a script called `@register_family` itself. Listing reads names only: nothing is imported until a family is used,
-so that `ganzoo list` needs no torch.
+because a script called `@register_family` itself. Listing reads names and source text: nothing is imported until a family
+is used, so that `ganzoo list` needs no torch.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -89,10 +91,7 @@ def register_family(name: str, *, modality: str, paper: str) -> Callable[[Record
     Raises:
         UserError: The name is malformed or taken, the modality unknown, or the record incomplete.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        raise UserError(
-            f"family name {name!r} must be lower-case letters and digits joined by hyphens, as in 'my-gan'"
-        )
+    check_family_name(name)
     if modality not in MODALITIES:
         raise UserError(f"family {name!r}: modality {modality!r} is none of {', '.join(MODALITIES)}")
     if not paper.startswith("https://"):
@@ -123,6 +122,19 @@ def register_family(name: str, *, modality: str, paper: str) -> Callable[[Record
         return record
 
     return decorate
+
+
+def check_family_name(name: str) -> None:
+    """Refuses names that are not lower-case letters and digits joined by hyphens, at most 60 characters.
+
+    Raises:
+        UserError: What a name looks like.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > 60:
+        raise UserError(
+            f"family name {name!r} must be lower-case letters and digits joined by hyphens, at most 60 in all, "
+            "as in 'my-gan'"
+        )
 
 
 def get_family(name: str) -> Family:
@@ -161,31 +173,84 @@ def list_families(*, modality: str | None = None, kind: str = "gan") -> list[str
         name
         for name in _known_names()
         if (modality is None or family_modality(name) == modality)
-        and (kind == "all" or _is_classifier(name) == (kind == "classifier"))
+        and (kind == "all" or _outline(name).is_gan == (kind == "gan"))
     ]
 
 
 def family_modality(name: str) -> str:
-    """The modality of a family: for built-in ones the folder says it, without an import."""
-    if name in _builtin_modules():
-        return _builtin_modules()[name].split(".")[-2]
-    return get_family(name).modality
+    """The modality of a family, without importing it."""
+    return _outline(name).modality
 
 
 def family_summary(name: str) -> str:
-    """The first line of the family's docstring, without importing a built-in one."""
-    if name in _registered:
-        return _registered[name].summary
-    module = _builtin_modules().get(name)
-    if module is None:
-        return get_family(name).summary
-    docstring = ast.get_docstring(ast.parse(_module_file(module).read_text(encoding="utf-8"))) or name
-    return docstring.splitlines()[0]
+    """The first line of the family's docstring, without importing it."""
+    return _outline(name).summary
 
 
-def _is_classifier(name: str) -> bool:
-    # A naming rule instead of an import: the file of an embedder is called `*_classifier.py`.
-    return name.endswith("-classifier") if name in _builtin_modules() else not get_family(name).is_gan
+@dataclass(frozen=True)
+class Outline:
+    """What a list shows of a family; its source says it, so that nothing has to be imported."""
+
+    modality: str
+    is_gan: bool
+    summary: str
+
+
+def _outline(name: str) -> Outline:
+    """Raises NotFoundError for an unknown name, like `get_family`."""
+    outline = None
+    if name not in _registered:
+        point = _entry_points().get(name)
+        module = _builtin_modules().get(name) or (point and point.module)
+        outline = _read_outline(name, module) if module else None
+    if outline is not None:
+        return outline
+    # Registered by a script, or written in a way that only running it can tell.
+    family = get_family(name)
+    return Outline(family.modality, family.is_gan, family.summary)
+
+
+@cache
+def _read_outline(name: str, module: str) -> Outline | None:
+    """Finds `@register_family("<name>", modality="...")` over a class in the module's source."""
+    file = _source_file(module)
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8")) if file else None
+    except (OSError, SyntaxError, ValueError):
+        return None
+    for record in tree.body if tree else ():
+        for call in record.decorator_list if isinstance(record, ast.ClassDef) else ():
+            words = _constants(call)
+            if words.get("name") != name or "modality" not in words:
+                continue
+            docstring = ast.get_docstring(tree) or ast.get_docstring(record) or name
+            return Outline(words["modality"], not _assigns(record, "classifier"), docstring.strip().splitlines()[0])
+    return None
+
+
+def _assigns(record: ast.ClassDef, attribute: str) -> bool:
+    targets = [target for line in record.body if isinstance(line, ast.Assign) for target in line.targets]
+    return any(isinstance(target, ast.Name) and target.id == attribute for target in targets)
+
+
+def _constants(call: ast.expr) -> dict[str, Any]:
+    """The literal arguments of a call by name; the first positional one counts as `name`."""
+    if not isinstance(call, ast.Call):
+        return {}
+    positional = [("name", argument) for argument in call.args[:1]]
+    given = positional + [(keyword.arg, keyword.value) for keyword in call.keywords]
+    return {name: value.value for name, value in given if name and isinstance(value, ast.Constant)}
+
+
+def _source_file(module: str) -> Path | None:
+    """The file of a module. Not `find_spec(module)`, which would import the packages around it."""
+    top, *inner = module.split(".")
+    spec = importlib.util.find_spec(top)
+    for part in inner:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+    return Path(spec.origin) if spec is not None and spec.origin and spec.has_location else None
 
 
 def _known_names() -> list[str]:
@@ -200,10 +265,6 @@ def _builtin_modules() -> dict[str, str]:
         for path in sorted(FAMILIES_FOLDER.glob("*/*.py"))
         if not path.stem.startswith("_")
     }
-
-
-def _module_file(module: str) -> Path:
-    return FAMILIES_FOLDER.joinpath(*module.split(".")[2:]).with_suffix(".py")
 
 
 @cache

@@ -117,8 +117,9 @@ BUILTIN: dict[str, Callable[[str], Source]] = {"digits": _open_digits}
 
 def _open_path(config: DataConfig, split: str) -> Source:
     path = Path(config.path).expanduser()
-    # A built-in name is only the default of `dataset` here: it says nothing about the files.
-    description = config.path if config.dataset in BUILTIN else config.dataset
+    # A built-in name is only the default of `dataset` here: it says nothing about the files. Of the path only the last
+    # part is told, because descriptions are published with the numbers.
+    description = path.resolve().name if config.dataset in BUILTIN else config.dataset
     if path.is_file():
         if path.suffix.lower() != ".parquet":
             raise UserError(f"data.path={config.path} is neither a folder nor a parquet file.")

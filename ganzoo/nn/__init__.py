@@ -1,5 +1,5 @@
 """Layers that more than one family uses."""
 
-from ganzoo.nn.layers import check_labels, init_normal_, normalisation
+from ganzoo.nn.layers import JudgeWhole, ProjectLatents, check_labels, init_normal_, normalisation
 
-__all__ = ["check_labels", "init_normal_", "normalisation"]
+__all__ = ["JudgeWhole", "ProjectLatents", "check_labels", "init_normal_", "normalisation"]

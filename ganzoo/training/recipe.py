@@ -220,6 +220,17 @@ class Recipe(Section):
             raise UserError(f"{where}: missing key 'model.family'")
         return recipe
 
+    def published(self) -> Recipe:
+        """The recipe as it goes with a checkpoint: without the path of a local copy, which is nobody else's business.
+
+        `data.dataset` says what it was a copy of; for data of one's own, the name of the file or folder is left.
+        """
+        path = self.data.path
+        if path is None:
+            return self
+        name = self.data.dataset if "/" in self.data.dataset else Path(path).expanduser().resolve().name
+        return self.model_copy(update={"data": self.data.model_copy(update={"path": None, "dataset": name})})
+
     def to_yaml(self) -> str:
         """The recipe with every value written out, as it is saved with a run and a checkpoint."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)

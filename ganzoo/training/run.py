@@ -337,7 +337,8 @@ def machine(device: torch.device) -> str:
     """The machine in words, for logs and cards."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
+    threads = torch.get_num_threads()
+    return f"{threads} CPU thread{'s' if threads > 1 else ''}, {platform.machine()}"
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Image classifier: a small convolutional network whose features the metrics compare.
 
 Not a GAN: the embedder behind the Fréchet distance and its relatives where the standard Inception network does not fit
-(digits, grey pictures) or cannot be downloaded. All-convolutional with batch normalisation (Springenberg et al., 2015),
-trained by its own recipes and published like every other checkpoint.
+(digits, grey pictures) or cannot be downloaded. Convolutions with batch normalisation, in the style of Springenberg et al.
+(2015, https://arxiv.org/abs/1412.6806), trained by its own recipes and published like every other checkpoint.
 """
 
 from __future__ import annotations

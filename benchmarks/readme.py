@@ -1,0 +1,80 @@
+"""Writes the README's tables from the files that hold the numbers: hub/*/metrics.json and benchmarks/results/*.json.
+
+    python benchmarks/readme.py            # rewrite README.md
+    python benchmarks/readme.py --check    # exit 1 if it is out of date
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from ganzoo.catalogue import catalogue
+
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+
+
+def models() -> str:
+    rows = []
+    for entry in catalogue().values():
+        folder = ROOT / "hub" / entry.name
+        records = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["metrics"]
+        chosen = [r for r in records if r["name"] in ("frechet_distance", "accuracy")]
+        measured = "; ".join(_measured(record) for record in chosen)
+        rows.append(f"| [`{entry.name}`](hub/{entry.name}) | {entry.summary} | `ganzoo train {entry.name}` | {measured} |")
+    return "\n".join(rows)
+
+
+def _measured(record: dict) -> str:
+    against = f"{record['num_real']:,} {record['dataset']} {record['split']}"
+    if record["name"] == "accuracy":
+        return f"accuracy {record['value']:.2%} on {against}"
+    floor = f" (floor {record['floor']:.2f})" if record["floor"] is not None else ""
+    return f"Fréchet distance {record['value']:.2f}{floor}, {record['num_generated']:,} against {against}, {record['embedder']}"
+
+
+def speed() -> str:
+    path = ROOT / "benchmarks" / "results" / "train_dcgan_cpu.json"
+    if not path.is_file():
+        return "Not measured yet."
+    data = json.loads(path.read_text(encoding="utf-8"))
+    rows = [row for row in data["rows"] if "speedup" in row]
+    lines = ["| resolution | threads | case | ms a step | samples/s | against plain |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {r['resolution']} | {r['threads']} | {r['case']} | {r['ms_per_step']:.0f} | {r['samples_per_second']:.0f} "
+        f"| {r['speedup']:.2f}x |"
+        for r in rows
+    ]
+    extra = [row for row in data["rows"] if "overhead" in row]
+    lines += [
+        f"\nA whole run (logs, averages, a checkpoint every 500 steps, data from the cache) costs {r['overhead']:+.1%} on top of "
+        f"the bare step ({r['resolution']}x{r['resolution']}, {r['precision']})."
+        for r in extra
+    ]
+    return "\n".join([*lines, f"\n{data['environment']['processor']}, torch {data['environment']['torch']}."])
+
+
+def render(text: str) -> str:
+    for name, table in (("models", models()), ("speed", speed())):
+        pattern = rf"(<!-- {name}: written by benchmarks/readme.py -->\n).*?(<!-- /{name} -->)"
+        text = re.sub(pattern, lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
+    return text
+
+
+def main() -> int:
+    text = README.read_text(encoding="utf-8")
+    rendered = render(text)
+    if "--check" in sys.argv:
+        if rendered != text:
+            print("README.md is out of date; run: python benchmarks/readme.py", file=sys.stderr)
+        return int(rendered != text)
+    README.write_text(rendered, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
