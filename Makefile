@@ -23,7 +23,7 @@ benchmark: $(INSTALLED)  ## Speed beside a plain loop, loading times; writes ben
 	$(BIN)/python benchmarks/loading.py
 
 catalogue: $(INSTALLED)  ## Rebuild hub/catalogue.json from the checkpoint folders.
-	$(BIN)/python -c "from pathlib import Path; from ganzoo.catalogue import write_catalogue; write_catalogue(Path('hub'))"
+	$(BIN)/python -c "from pathlib import Path; from ganzoo.hub import write_catalogue; write_catalogue(Path('hub'))"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,7 +1,7 @@
 """Writes the README's tables from the files that hold the numbers: hub/*/metrics.json and benchmarks/results/*.json.
 
-    python benchmarks/readme.py            # rewrite README.md
-    python benchmarks/readme.py --check    # exit 1 if it is out of date
+python benchmarks/readme.py            # rewrite README.md
+python benchmarks/readme.py --check    # exit 1 if it is out of date
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 from ganzoo.catalogue import catalogue
-
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -25,7 +24,9 @@ def models() -> str:
         records = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["metrics"]
         chosen = [r for r in records if r["name"] in ("frechet_distance", "accuracy")]
         measured = "; ".join(_measured(record) for record in chosen)
-        rows.append(f"| [`{entry.name}`](hub/{entry.name}) | {entry.summary} | `ganzoo train {entry.name}` | {measured} |")
+        rows.append(
+            f"| [`{entry.name}`](hub/{entry.name}) | {entry.summary} | `ganzoo train {entry.name}` | {measured} |"
+        )
     return "\n".join(rows)
 
 

@@ -7,6 +7,7 @@ generated card holds a hash of the text above it, and where the two disagree onl
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import string
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ganzoo.card_check import CARD_FILE, LIBRARY_NAME, check_card, metadata_problems, split_card
 from ganzoo.card_tables import EXTRA_TAGS, PIPELINE_TAG
 from ganzoo.errors import UserError
-from ganzoo.files import write_text
+from ganzoo.files import read_text, write_text
 from ganzoo.resources import resource
 
 TEMPLATE_FILE = "card_template.md"
@@ -33,7 +34,7 @@ OWN_KEYS = (
     "model-index",
 )
 
-_MARKER = re.compile(r"\s*<!-- written by ganzoo[^>]*sha256:([0-9a-f]{64}) -->\s*\Z")
+_MARKER = re.compile(r"<!-- written by ganzoo[^>]*sha256:([0-9a-f]{64}) -->\s*\Z")
 
 _USAGE = {
     ("image", "gan"): ('pipe = ganzoo.from_pretrained("{source}")', "images = pipe(num_samples=16, seed=0).images"),
@@ -46,7 +47,7 @@ _CLASSIFIER_USAGE = ('classifier = ganzoo.from_pretrained("{source}")', "classes
 class MeasuredMetric(BaseModel):
     """One line of `metrics.json`: a value with the protocol that gives it a meaning."""
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore")
 
     name: str = Field(min_length=1)
     value: float
@@ -159,7 +160,7 @@ def write_card(folder: str | Path, data: CardData) -> Path:
     path = Path(folder) / CARD_FILE
     metadata, body = metadata_of(data), _signed(_body(data))
     if path.is_file():
-        present, present_body = split_card(path.read_text(encoding="utf-8"), where=str(path))
+        present, present_body = split_card(read_text(path), where=str(path))
         added = {key: value for key, value in present.items() if key not in OWN_KEYS}
         own_tags = present.get("tags") if isinstance(present.get("tags"), list) else []
         metadata = {**metadata, **added, "tags": list(dict.fromkeys([*metadata["tags"], *own_tags]))}
@@ -170,6 +171,25 @@ def write_card(folder: str | Path, data: CardData) -> Path:
     return path
 
 
+def address_card(text: str, repo_id: str) -> str:
+    """Returns a card that tells how to load it from a repository, whatever name or folder it told before.
+
+    A card that a person has edited is returned as it is.
+
+    Args:
+        text: The content of README.md.
+        repo_id: `org/name`.
+    """
+    body = split_card(text)[1]
+    marker = _MARKER.search(body)
+    if marker is None or not _is_generated(body):
+        return text
+    head, told = text[: len(text) - len(body)], body[: marker.start()]
+    told = re.sub(r'from_pretrained\("[^"]*"\)', lambda _: f'from_pretrained("{repo_id}")', told)
+    told = re.sub(r'src="(?!https:)', lambda _: f'src="{_files_of(repo_id)}', told)
+    return head + _signed(told)
+
+
 def metadata_of(data: CardData) -> dict[str, Any]:
     """Returns the metadata block, evaluation results included, as the Hub's own `ModelCardData` lays them out.
 
@@ -178,6 +198,8 @@ def metadata_of(data: CardData) -> dict[str, Any]:
     """
     from huggingface_hub import ModelCardData
 
+    # A metric that came out as "not a number" stands in the text; the Hub takes numbers only.
+    results = [_eval_result(data, metric) for metric in data.metrics if math.isfinite(metric.value)]
     card = ModelCardData(
         license=data.license,
         license_name=data.license_name,
@@ -186,8 +208,8 @@ def metadata_of(data: CardData) -> dict[str, Any]:
         pipeline_tag=data.pipeline_tag,
         tags=data.all_tags,
         datasets=data.datasets or None,
-        model_name=data.name if data.metrics else None,
-        eval_results=[_eval_result(data, metric) for metric in data.metrics] or None,
+        model_name=data.name if results else None,
+        eval_results=results or None,
     ).to_dict()
     metadata = {key: card[key] for key in OWN_KEYS if key in card}
     _refuse(metadata_problems(metadata), data.name)
@@ -206,7 +228,9 @@ def _join(metadata: dict[str, Any], body: str) -> str:
 
 
 def _signed(body: str) -> str:
-    return f"{body}\n\n<!-- written by ganzoo; edit freely, an edited text is kept. sha256:{_digest(body)} -->\n"
+    return (
+        f"{body.rstrip()}\n\n<!-- written by ganzoo; edit freely, an edited text is kept. sha256:{_digest(body)} -->\n"
+    )
 
 
 def _is_generated(body: str) -> bool:
@@ -245,9 +269,13 @@ def _sample(data: CardData, name: str) -> str:
         return f"![Samples of {data.name}]({name})"
     if name.endswith((".wav", ".flac", ".mp3", ".ogg")):
         # The Hub's pages resolve relative addresses of pictures, but not of players.
-        base = f"https://huggingface.co/{data.repo_id}/resolve/main/" if data.repo_id else ""
+        base = _files_of(data.repo_id) if data.repo_id else ""
         return f'<audio controls src="{base}{name}"></audio>'
     return f"[{name}]({name})"
+
+
+def _files_of(repo_id: str) -> str:
+    return f"https://huggingface.co/{repo_id}/resolve/main/"
 
 
 def _usage(data: CardData) -> str:
@@ -321,8 +349,8 @@ def _eval_result(data: CardData, metric: MeasuredMetric) -> Any:
     from huggingface_hub import EvalResult
 
     dataset = metric.dataset or next(iter(data.datasets), None) or data.data or "unknown"
-    against = [f"{metric.num_generated:,} generated"] if metric.num_generated is not None else []
-    against += [f"{metric.num_real:,} real"] if metric.num_real is not None else []
+    against = [f"{metric.num_generated:,} generated"] if metric.num_generated else []
+    against += [f"{metric.num_real:,} real"] if metric.num_real else []
     protocol = metric.model_dump(include={"num_real", "num_generated", "embedder", "seed", "floor"}, exclude_none=True)
     return EvalResult(
         task_type=data.pipeline_tag or "unconditional-audio-generation",

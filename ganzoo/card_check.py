@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from ganzoo.card_tables import LICENSES, PIPELINE_TAGS
 from ganzoo.errors import UserError, did_you_mean
+from ganzoo.safe_yaml import load_yaml
 
 CARD_FILE = "README.md"
 LIBRARY_NAME = "ganzoo"
@@ -28,9 +28,9 @@ def split_card(text: str, *, where: str = CARD_FILE) -> tuple[dict[str, Any], st
     if match is None:
         return {}, text
     try:
-        metadata = yaml.safe_load(match[1]) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: the metadata block is not valid YAML ({_one_line(error)}); correct it") from None
+        metadata = load_yaml(match[1]) or {}
+    except ValueError as error:
+        raise UserError(f"{where}: the metadata block is not valid YAML ({error}); correct it") from None
     if not isinstance(metadata, dict):
         raise UserError(f"{where}: the metadata block must hold 'key: value' lines, not a {type(metadata).__name__}")
     return metadata, text[match.end() :]
@@ -150,7 +150,3 @@ def _explain(item: Any) -> str:
         return f"missing key '{path}'"
     message = item["msg"].removeprefix("Value error, ")
     return f"{path}: {message}" if path else message
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -81,45 +81,3 @@ def list_models(
         for name, its_family, its_modality in found
         if fnmatch.fnmatch(name, pattern) and family in (None, its_family) and modality in (None, its_modality)
     )
-
-
-def write_catalogue(folder: Path) -> list[CatalogueEntry]:
-    """Rebuilds `catalogue.json` from the checkpoint folders under `folder` (maintainers: `make catalogue`)."""
-    from ganzoo.checkpoint import read_network_config
-    from ganzoo.files import TensorFile, write_text
-    from ganzoo.hub import LocalRepository
-    from ganzoo.registry import get_family
-
-    entries = []
-    for config_path in sorted(folder.glob("*/config.json")):
-        checkpoint = config_path.parent
-        family, _role, config = read_network_config(LocalRepository(checkpoint), "")
-        record = get_family(family)
-        network = record.networks[record.main_role]
-        entries.append(
-            CatalogueEntry(
-                name=checkpoint.name,
-                repo_id=f"ganzoo/{checkpoint.name}",
-                family=family,
-                modality=record.modality,
-                parameters=_count_parameters(network, config, TensorFile(checkpoint / "model.safetensors")),
-                summary=_card_title(checkpoint / "README.md"),
-            )
-        )
-    write_text(folder / CATALOGUE_FILE, json.dumps([asdict(entry) for entry in entries], indent=2) + "\n")
-    catalogue.cache_clear()
-    return entries
-
-
-def _count_parameters(network, config, file) -> int:
-    import torch
-
-    with torch.device("meta"):
-        built = network(config)
-    return sum(parameter.numel() for parameter in built.parameters())
-
-
-def _card_title(card: Path) -> str:
-    """First plain line of the card's body: its one-sentence summary."""
-    lines = card.read_text(encoding="utf-8").split("---", 2)[-1].splitlines()
-    return next((line.strip() for line in lines if line.strip() and line[0] not in "#<!|"), "")

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ganzoo import __version__
 from ganzoo.config import CONFIG_FILE, MODEL_TYPE, GANConfig
-from ganzoo.errors import CheckpointError, NotFoundError, UserError
+from ganzoo.errors import CheckpointError, NotFoundError, UserError, one_line
 from ganzoo.files import TensorFile, read_json, save_tensors, write_text
 from ganzoo.processors import PROCESSOR_FILE, Processor, processor_from_json
 from ganzoo.registry import get_family
 
 if TYPE_CHECKING:
-    from ganzoo.hub import Repository
     from ganzoo.modeling import GANModel
+    from ganzoo.repository import Repository
 
 WEIGHTS_FILE = "model.safetensors"
 _FLOATS = {"F64", "F32", "F16", "BF16"}
@@ -68,6 +69,10 @@ def load_network(
     dtype: torch.dtype | None = None,
 ) -> Network:
     """Loads one network in `eval()` mode; the arguments are those of `GANModel.from_pretrained`."""
+    if dtype is not None and not dtype.is_floating_point:
+        raise UserError(f"dtype must be a floating-point type such as torch.bfloat16, not {dtype}")
+    if device is not None:
+        _check_device(device)
     if subfolder is None:
         own = expected.role if expected.role == "discriminator" else ""
         subfolder = own if own and repository.find(f"{own}/{CONFIG_FILE}") else ""
@@ -94,7 +99,7 @@ def load_weights(
     Raises:
         CheckpointError: Missing or unexpected keys, wrong shapes or types, damaged file.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialisation():
         network = network_class(config)
     expected = network.state_dict()
     missing = sorted(set(expected) - set(weights.shapes))
@@ -111,18 +116,29 @@ def load_weights(
     ]
     if problems:
         raise CheckpointError(f"{weights.path} does not fit its config.json: {'; '.join(problems)}")
-    tensors = weights.load()
-    network.to_empty(device=device or "cpu")
-    network.load_state_dict(tensors, strict=True)
+    tensors = {
+        name: tensor.to(device or "cpu", expected[name].dtype, copy=True) for name, tensor in weights.load().items()
+    }
+    network.load_state_dict(tensors, strict=True, assign=True)
     return network
 
 
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves out the normal initialisation: on the meta device it fills nothing, and torch imports its compiler for it
+    (two seconds)."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in (torch.Tensor.normal_, nn.init.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
 def cast(network: nn.Module, dtype: torch.dtype) -> None:
-    """Casts floating-point tensors, except in layers with running statistics: those stay float32 as a whole."""
+    """Casts floating-point tensors; in half precision, layers with running statistics stay float32 as a whole."""
     for module in network.modules():
         own_parameters = list(module.parameters(recurse=False))
         own_buffers = list(module.buffers(recurse=False))
-        if own_parameters and own_buffers:
+        if own_parameters and own_buffers and dtype.itemsize < 4:
             continue
         for tensor in (*own_parameters, *own_buffers):
             if tensor.is_floating_point():
@@ -133,11 +149,19 @@ def read_processor(repository: Repository) -> Processor:
     """Reads `processor_config.json`.
 
     Raises:
-        CheckpointError: Unknown type or malformed values.
+        CheckpointError: Unknown type, malformed values, or samples of another shape than the network's.
         NotFoundError: There is no such file.
     """
     path = repository.file(PROCESSOR_FILE)
-    return processor_from_json(read_json(path), where=f"{repository.name}: {path.name}")
+    where = f"{repository.name}: {path.name}"
+    processor = processor_from_json(read_json(path), where=where)
+    _, _, config = read_network_config(repository, "")
+    expected = config.processor().sample_shape
+    if processor.sample_shape != expected:
+        raise CheckpointError(
+            f"{where} is for samples of shape {processor.sample_shape}, the network's have {expected}"
+        )
+    return processor
 
 
 def check_folder(folder: Path) -> None:
@@ -146,7 +170,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         CheckpointError: What is wrong.
     """
-    from ganzoo.hub import LocalRepository
+    from ganzoo.repository import LocalRepository
 
     repository = LocalRepository(folder)
     for path in [folder, *(child for child in folder.iterdir() if child.is_dir())]:
@@ -156,6 +180,13 @@ def check_folder(folder: Path) -> None:
         read_network_config(repository, subfolder)
         TensorFile(repository.file(f"{subfolder}/{WEIGHTS_FILE}" if subfolder else WEIGHTS_FILE)).verify()
     read_processor(repository)
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
+        raise UserError(f"the device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from None
 
 
 def _fits(tensor: torch.Tensor, dtype: str, shape: tuple[int, ...]) -> bool:
@@ -168,5 +199,5 @@ def _type_name(tensor: torch.Tensor) -> str:
 
 
 def _few(names: list[Any]) -> str:
-    shown = ", ".join(str(name) for name in names[:4])
+    shown = ", ".join(one_line(str(name), limit=100) for name in names[:4])
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

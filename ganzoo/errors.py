@@ -7,14 +7,24 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import reprlib
 from collections.abc import Iterable
 from types import ModuleType
+from typing import Any
+
+MAX_MESSAGE = 4000
 
 
 class GanzooError(Exception):
-    """A failure that ganzoo understands and explains."""
+    """A failure that ganzoo understands and explains.
+
+    Its message is one line of printable characters, whatever a hostile file put into it.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message, limit=MAX_MESSAGE))
 
 
 class UserError(GanzooError, ValueError):
@@ -39,9 +49,27 @@ class MissingPackageError(GanzooError, ImportError):
     """An optional package that is not installed, or does not load."""
 
 
+def one_line(text: str, *, limit: int) -> str:
+    """Replaces line breaks by spaces, escapes control characters, and cuts what is longer than `limit`."""
+    shown = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text[:limit])
+    return shown if len(text) <= limit and len(shown) <= limit else f"{shown[: limit - 3]}..."
+
+
+def shorten(value: Any) -> str:
+    """The `repr` of a value for a message, whatever its size or depth: at most about 60 characters of a text."""
+    try:
+        return one_line(_SHORT.repr(value), limit=200)
+    except ValueError:  # an integer of thousands of digits
+        return f"a very large {type(value).__name__}"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the closest of `options`, or an empty string."""
-    matches = difflib.get_close_matches(str(name), [str(option) for option in options], n=2, cutoff=0.6)
+    matches = difflib.get_close_matches(str(name)[:100], [str(option) for option in options], n=2, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ganzoo.errors import UserError
+from ganzoo.errors import NotFoundError, UserError
 from ganzoo.pipelines import ClassifierPipeline, GANPipeline, Pipeline, from_pretrained
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def evaluate(
         metrics: Names of `ganzoo.metrics.METRICS`; for a classifier it is always its accuracy.
         num_samples: Generated samples; real ones are the whole split, or its first `num_samples` if it is larger.
         data: The `data` section of a recipe, e.g. `{"path": "../mnist"}`; its keys go over those of the recipe.
-        split: Split of the data to compare with.
+        split: Split of the data to compare with; if it is left out and the data has no such split as the recipe names,
+            the training split.
         embedder: `"pixels"`, `"inception"`, a classifier checkpoint, or an `Embedder`.
         seed: Seed of the first sample; sample i has seed + i.
         floor: Also measure the training split against the same real samples: what a perfect model would get.
@@ -53,9 +54,9 @@ def evaluate(
     recipe = pipeline.recipe
     config = _data_config(recipe.data if recipe else None, data)
     settings = recipe.evaluation if recipe else None
-    split = split or (settings.split if settings else "test")
     seed = seed if seed is not None else (settings.seed if settings else 0)
-    real = _load(config, pipeline, split, progress)
+    real = _load_real(config, pipeline, split, settings.split if settings else "test", progress)
+    split = real.split
     if isinstance(pipeline, ClassifierPipeline):
         return [_accuracy(pipeline, real, seed)]
 
@@ -80,8 +81,8 @@ def evaluate(
 def _data_config(recipe_data: DataConfig | None, data: Mapping[str, Any] | DataConfig | None) -> DataConfig:
     from pydantic import ValidationError
 
-    from ganzoo.config import explain
     from ganzoo.data.config import DataConfig
+    from ganzoo.validation import explain
 
     if isinstance(data, DataConfig):
         return data
@@ -91,6 +92,17 @@ def _data_config(recipe_data: DataConfig | None, data: Mapping[str, Any] | DataC
         return DataConfig.model_validate({**(recipe_data.model_dump() if recipe_data else {}), **(data or {})})
     except ValidationError as error:
         raise UserError(f"data: {explain(error, DataConfig)}") from None
+
+
+def _load_real(
+    config: DataConfig, pipeline: Pipeline, asked: str | None, default: str, progress: bool
+) -> ArrayDataset:
+    try:
+        return _load(config, pipeline, asked or default, progress)
+    except NotFoundError:
+        if asked is not None or default == config.split:
+            raise
+        return _load(config, pipeline, config.split, progress)
 
 
 def _load(config: DataConfig, pipeline: Pipeline, split: str, progress: bool) -> ArrayDataset:

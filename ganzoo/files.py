@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     import torch
 
 CHECKSUM_KEY = "sha256"
-MAX_JSON_BYTES = 1 << 20
+# Far more than any text or header of a checkpoint needs, far less than hurts.
+MAX_TEXT_BYTES = 1 << 20
+MAX_HEADER_BYTES = 8 << 20
+TEMPORARY = ".tmp-"  # how the names of unfinished files and folders begin
 _HEADER_LENGTH_BYTES = 8
 
 
@@ -42,7 +45,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file through a temporary neighbour, fsynced and renamed: a reader sees the old file or the new one."""
     with explained_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}-")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
@@ -63,18 +66,19 @@ def write_text(path: Path, content: str) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder that becomes `path` when the block ends without an error.
 
-    The rename is the last step, after an fsync of the folder: whoever sees `path` sees all of it. An existing `path` is
-    moved aside first and removed afterwards.
+    The rename is the last step, after an fsync of the folder and those in it: whoever sees `path` sees all of it. An
+    existing `path` is moved aside first and removed afterwards.
     """
     with explained_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".tmp-{path.name}-"))
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}-"))
         try:
             temporary.chmod(0o755)
             yield temporary
-            sync_folder(temporary)
+            for folder in (temporary, *(child for child in temporary.rglob("*") if child.is_dir())):
+                sync_folder(folder)
             if path.exists():
-                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".tmp-old-{path.name}-"))
+                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{TEMPORARY}old-{path.name}-"))
                 os.replace(path, old / path.name)
                 os.replace(temporary, path)
                 shutil.rmtree(old, ignore_errors=True)
@@ -86,12 +90,37 @@ def new_folder(path: Path) -> Iterator[Path]:
             raise
 
 
+def remove_leftovers(path: Path) -> None:
+    """Removes what killed writers of `path` (whose last part may be a pattern) have left beside it."""
+    for leftover in path.parent.glob(f"{TEMPORARY}*{path.name}-*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
 def sync_folder(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_text(path: Path) -> str:
+    """Reads a UTF-8 text of at most 1 MiB.
+
+    Raises:
+        CheckpointError: It is no such thing.
+    """
+    try:
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            raise CheckpointError(f"{path} is larger than {MAX_TEXT_BYTES:,} bytes; it is no ganzoo file")
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is damaged: not UTF-8 text ({error})") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -101,13 +130,9 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: It is no such thing.
     """
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise CheckpointError(f"{path} is larger than {MAX_JSON_BYTES} bytes; it is no ganzoo file")
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: not valid JSON ({error})") from None
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} is damaged: it holds a {type(value).__name__}, not an object")
     return value
@@ -120,17 +145,15 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
     """
     from safetensors.torch import save
 
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    note = {"format": "pt", **(metadata or {})}
-    # The digest's length is known before its value: write a placeholder, hash the data behind the header, fill it in.
-    placeholder = "0" * 64
-    content = bytearray(save(contiguous, {**note, CHECKSUM_KEY: placeholder}))
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     start = _HEADER_LENGTH_BYTES + int.from_bytes(content[:_HEADER_LENGTH_BYTES], "little")
-    digest = hashlib.sha256(memoryview(content)[start:]).hexdigest()
-    position = content.index(f'"{CHECKSUM_KEY}":"{placeholder}"'.encode(), 0, start)
-    offset = position + len(CHECKSUM_KEY) + 4
-    content[offset : offset + 64] = digest.encode()
-    write_bytes(path, bytes(content))
+    data = memoryview(content)[start:]
+    # The header is put together here, because safetensors' own order of metadata changes from call to call: equal tensors
+    # are to make equal files.
+    note = {"format": "pt", **(metadata or {}), CHECKSUM_KEY: hashlib.sha256(data).hexdigest()}
+    header = json.dumps({"__metadata__": note, **json.loads(content[_HEADER_LENGTH_BYTES:start])}).encode()
+    header += b" " * (-len(header) % 8)  # the data must begin at a multiple of 8
+    write_bytes(path, b"".join([len(header).to_bytes(_HEADER_LENGTH_BYTES, "little"), header, data]))
 
 
 class TensorFile:
@@ -145,6 +168,8 @@ class TensorFile:
 
         self.path = path
         try:
+            if _header_length(path) > MAX_HEADER_BYTES:
+                raise CheckpointError(f"{path} is damaged: its header claims more than {MAX_HEADER_BYTES:,} bytes")
             with safe_open(str(path), framework="pt") as file:
                 self.metadata: dict[str, str] = file.metadata() or {}
                 slices = {name: file.get_slice(name) for name in file.keys()}
@@ -162,7 +187,7 @@ class TensorFile:
             return
         digest = hashlib.sha256()
         with open(self.path, "rb") as file:
-            file.seek(_HEADER_LENGTH_BYTES + int.from_bytes(file.read(_HEADER_LENGTH_BYTES), "little"))
+            file.seek(_HEADER_LENGTH_BYTES + _header_length(self.path))
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
         if digest.hexdigest() != expected:
@@ -173,6 +198,11 @@ class TensorFile:
 
         self.verify()
         return load_file(str(self.path))
+
+
+def _header_length(path: Path) -> int:
+    with open(path, "rb") as file:
+        return int.from_bytes(file.read(_HEADER_LENGTH_BYTES), "little")
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

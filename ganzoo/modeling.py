@@ -98,7 +98,7 @@ class GANModel(nn.Module):
             CheckpointError: The files are damaged or not a ganzoo checkpoint.
         """
         from ganzoo.checkpoint import load_network
-        from ganzoo.hub import open_repository
+        from ganzoo.repository import open_repository
 
         # transformers' AutoModel passes its own arguments too (config=, trust_remote_code=, ...); they change nothing.
         unknown = set(adapter) - {"config", "trust_remote_code", "adapter_kwargs", "code_revision", "commit_hash"}
@@ -123,12 +123,6 @@ class GANModel(nn.Module):
         from ganzoo.checkpoint import save_network
 
         save_network(self, Path(folder))
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Saves into a temporary folder and uploads it; see `ganzoo.hub.push_folder` for the options. Returns the URL."""
-        from ganzoo.hub import push_saved
-
-        return push_saved(self.save_pretrained, repo_id, **options)
 
 
 class Generator(GANModel):

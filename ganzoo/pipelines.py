@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,23 +14,23 @@ from torch import Tensor
 
 from ganzoo.checkpoint import load_network, read_processor, save_network
 from ganzoo.config import CONFIG_FILE
-from ganzoo.errors import CheckpointError, UserError
-from ganzoo.files import read_json, save_tensors, write_text
-from ganzoo.hub import PushResult, Repository, open_repository, push_saved
-from ganzoo.modeling import Classifier, Discriminator, GANModel, Generator
+from ganzoo.errors import UserError
+from ganzoo.files import write_text
+from ganzoo.golden import GOLDEN_FILE, save_golden
+from ganzoo.hub import PushResult, push_saved
+from ganzoo.modeling import Discriminator, GANModel, Generator
 from ganzoo.processors import Processor
 from ganzoo.registry import Family, get_family
+from ganzoo.repository import Repository, open_repository
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ganzoo.card import CardData
+    from ganzoo.measured import Measured
     from ganzoo.training.recipe import Recipe
 
 RECIPE_FILE = "recipe.yaml"
-METRICS_FILE = "metrics.json"
-GOLDEN_FILE = "test/golden.safetensors"
-GOLDEN_SAMPLES = 4
 CARD_SAMPLES = 64
 MAX_SEED = 2**63
 
@@ -55,7 +55,7 @@ class Pipeline:
         *,
         discriminator: Discriminator | None = None,
         recipe: Recipe | None = None,
-        metrics: Sequence[dict[str, Any]] = (),
+        metrics: Sequence[dict[str, Any]] | None = None,
         training: dict[str, Any] | None = None,
         repository: Repository | None = None,
     ) -> None:
@@ -64,7 +64,7 @@ class Pipeline:
         self.repository = repository
         self._discriminator = discriminator
         self._recipe = recipe
-        self._metrics = list(metrics)
+        self._metrics = None if metrics is None else list(metrics)
         self._training = training
 
     @classmethod
@@ -118,8 +118,8 @@ class Pipeline:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """What was measured, as in `metrics.json`."""
-        if not self._metrics:
-            self._metrics = self._measured("metrics", list) or []
+        if self._metrics is None:
+            self._metrics = [result.to_dict() for result in self._measured.metrics]
         return self._metrics
 
     @metrics.setter
@@ -129,16 +129,16 @@ class Pipeline:
     @property
     def training(self) -> dict[str, Any] | None:
         """Facts of the training run: steps, batch_size, minutes, machine."""
-        if self._training is None:
-            self._training = self._measured("training", dict)
+        if self._training is None and self._measured.training is not None:
+            self._training = self._measured.training.model_dump()
         return self._training
 
-    def _measured(self, key: str, kind: type) -> Any:
+    @cached_property
+    def _measured(self) -> Measured:
+        from ganzoo.measured import METRICS_FILE, Measured, read_measured
+
         path = self.repository.find(METRICS_FILE) if self.repository is not None else None
-        value = read_json(path).get(key) if path is not None else None
-        if value is not None and not isinstance(value, kind):
-            raise CheckpointError(f"{path}: {key!r} must be a {kind.__name__}, not {type(value).__name__}")
-        return value
+        return Measured() if path is None else read_measured(path)
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes a complete checkpoint folder: networks, processor, recipe, metrics, samples, golden file, card.
@@ -149,6 +149,9 @@ class Pipeline:
         Raises:
             GanzooError: The folder cannot be written.
         """
+        from ganzoo.card import write_card
+        from ganzoo.measured import METRICS_FILE, write_measured
+
         folder = Path(folder)
         if folder.is_file():
             raise UserError(f"{folder} is a file; give a folder")
@@ -159,10 +162,8 @@ class Pipeline:
             save_network(discriminator, folder / "discriminator")
         if recipe is not None:
             write_text(folder / RECIPE_FILE, recipe.published().to_yaml())
-        write_text(folder / METRICS_FILE, json.dumps({"metrics": metrics, "training": training}, indent=2) + "\n")
+        write_measured(folder / METRICS_FILE, metrics, training)
         samples = self._save_examples(folder)
-        from ganzoo.card import write_card
-
         write_card(folder, self._card_data(folder.resolve().name, samples))
         return folder
 
@@ -322,7 +323,10 @@ class GANPipeline(Pipeline):
             return None
         if labels is None:
             return random_labels
-        values = torch.as_tensor(labels)
+        try:
+            values = torch.as_tensor(labels)
+        except (RuntimeError, TypeError, ValueError):
+            values = torch.empty(0)
         if values.is_floating_point() or values.ndim > 1 or not values.numel() or values.numel() > count:
             raise UserError(f"labels must be an integer or a list of 1 to {count} integers")
         if values.min() < 0 or values.max() >= num_classes:
@@ -427,37 +431,13 @@ def from_pretrained(
     return PIPELINES[network.role](network, read_processor(repository), repository=repository)
 
 
-def save_golden(network: GANModel, path: Path) -> None:
-    """Writes inputs and the network's output for them; `ganzoo verify` replays it."""
-    inputs = golden_inputs(network)
-    with torch.inference_mode():
-        output = network(*inputs.values())
-    expected = output.logits if isinstance(network, Classifier) else output
-    save_tensors(path, {**inputs, "expected": expected.float()})
-
-
-def golden_inputs(network: GANModel) -> dict[str, Tensor]:
-    """Fixed inputs of a network, as named arguments in order."""
-    random = torch.Generator().manual_seed(0)
-    config = network.config
-    if isinstance(network, Classifier):
-        shape = (GOLDEN_SAMPLES, *config.processor().sample_shape)
-        return {"samples": torch.rand(shape, generator=random).to(network.device) * 2 - 1}
-    inputs = {
-        "latents": torch.randn(GOLDEN_SAMPLES, config.latent_dim, generator=random).to(network.device, network.dtype)
-    }
-    if config.num_classes is not None:
-        inputs["labels"] = torch.arange(GOLDEN_SAMPLES, device=network.device) % config.num_classes
-    return inputs
-
-
 def _count_samples(num_samples: int | None, labels: Any, generator: Any, latents: Tensor | None) -> int:
     if num_samples is not None:
         if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
             raise UserError(f"num_samples must be a positive integer, not {num_samples!r}")
         return num_samples
     for given in (latents, generator, labels):
-        if given is not None and hasattr(given, "__len__") and len(given):
+        if hasattr(given, "__len__") and getattr(given, "ndim", 1) and len(given):
             return len(given)
     return 1
 

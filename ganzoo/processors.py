@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ganzoo.config import explain
 from ganzoo.errors import CheckpointError, UserError, did_you_mean
 from ganzoo.files import write_bytes
+from ganzoo.validation import explain
 
 if TYPE_CHECKING:
     import torch
@@ -126,6 +126,13 @@ class ImageProcessor(Processor):
         description="How another size becomes square: crop = scale the shorter side and cut the middle; stretch = ignore "
         "the proportions; pad = no scaling, centred on black.",
     )
+    margin: int = Field(0, ge=0, le=2048, description="Black border in pixels on each side, within the resolution.")
+
+    @model_validator(mode="after")
+    def _margin_leaves_room(self) -> ImageProcessor:
+        if 2 * self.margin >= self.resolution:
+            raise ValueError(f"margin={self.margin} on both sides leaves nothing of resolution={self.resolution}")
+        return self
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -143,7 +150,9 @@ class ImageProcessor(Processor):
         """
         if isinstance(raw, np.ndarray) and self.channels not in (1, 3, 4):
             return self._encode_array(raw)
-        image = _fit(_open_image(raw).convert({1: "L", 3: "RGB", 4: "RGBA"}.get(self.channels, "RGB")), self)
+        image = _fit(
+            _eight_bit(_open_image(raw)).convert({1: "L", 3: "RGB", 4: "RGBA"}.get(self.channels, "RGB")), self
+        )
         array = np.asarray(image)
         if self.channels not in (1, 3, 4):
             raise UserError(
@@ -297,7 +306,9 @@ def _open_image(raw: Any) -> Image.Image:
         raw = raw.get("bytes") or raw.get("path")
     try:
         if isinstance(raw, np.ndarray):
-            return Image.fromarray(raw)
+            if raw.dtype != np.uint8:
+                raise UserError(f"an array of pixels must be uint8 (0 to 255), not {raw.dtype}")
+            return Image.fromarray(raw[..., 0] if raw.shape[2:] == (1,) else raw)
         image = Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw)
         if image.width * image.height > MAX_PIXELS:
             raise UserError(f"picture of {image.width}x{image.height} pixels is larger than {MAX_PIXELS} pixels")
@@ -318,21 +329,34 @@ def _open_image(raw: Any) -> Image.Image:
         raise UserError(f"cannot read {name} as a picture: {error}") from None
 
 
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scales 16-bit pictures down: Pillow's own conversion cuts them off at 255, which makes them white."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise UserError("a picture of 32-bit pixels has no known range; convert it to 8 or 16 bits")
+    return image
+
+
 def _fit(image: Image.Image, processor: ImageProcessor) -> Image.Image:
+    """Makes a picture square by the processor's `fit`, inside its margin."""
     from PIL import Image, ImageOps
 
-    size = (processor.resolution, processor.resolution)
-    if image.size == size:
+    inside = processor.resolution - 2 * processor.margin
+    if image.size != (inside, inside):
+        if processor.fit == "stretch":
+            image = image.resize((inside, inside), Image.Resampling.LANCZOS)
+        elif processor.fit == "crop":
+            image = ImageOps.fit(image, (inside, inside), Image.Resampling.LANCZOS)
+        elif image.width > inside or image.height > inside:
+            raise UserError(
+                f"fit='pad' does not scale: a picture of {image.width}x{image.height} pixels is larger than "
+                f"{inside}x{inside}; use fit='crop' or 'stretch', or a higher resolution"
+            )
+    if image.size == (processor.resolution, processor.resolution):
         return image
-    if processor.fit == "stretch":
-        return image.resize(size, Image.Resampling.LANCZOS)
-    if processor.fit == "crop":
-        return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
-    if image.width > size[0] or image.height > size[1]:
-        raise UserError(
-            f"fit='pad' does not scale: a picture of {image.width}x{image.height} pixels is larger than "
-            f"{processor.resolution}x{processor.resolution}; use fit='crop' or 'stretch', or a higher resolution"
-        )
-    sheet = Image.new(image.mode, size)
-    sheet.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
+    sheet = Image.new(image.mode, (processor.resolution, processor.resolution))
+    sheet.paste(image, ((sheet.width - image.width) // 2, (sheet.height - image.height) // 2))
     return sheet

@@ -6,19 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ganzoo.card import check_card
 from ganzoo.checkpoint import load_network, read_processor
 from ganzoo.config import CONFIG_FILE
 from ganzoo.errors import CheckpointError, GanzooError
-from ganzoo.files import load_tensors, read_json
-from ganzoo.hub import Repository, open_repository
-from ganzoo.modeling import Classifier, Discriminator, GANModel
-from ganzoo.pipelines import GOLDEN_FILE, METRICS_FILE, RECIPE_FILE
-
-# Float32 rounding differs between processors and thread counts; a wrong weight shows at a hundred times this.
-TOLERANCE = 1e-3
+from ganzoo.files import read_text
+from ganzoo.golden import GOLDEN_FILE, replay_golden
+from ganzoo.modeling import Discriminator, GANModel
+from ganzoo.pipelines import RECIPE_FILE
+from ganzoo.repository import Repository, open_repository
 
 
 @dataclass(frozen=True)
@@ -67,21 +63,9 @@ def _weights(repository: Repository) -> str:
 
 
 def _golden(repository: Repository) -> str:
-    network = load_network(repository, GANModel)
-    tensors, _ = load_tensors(repository.file(GOLDEN_FILE))
-    expected = tensors.pop("expected", None)
-    names = [name for name in ("latents", "samples", "labels") if name in tensors]
-    if expected is None or set(names) != set(tensors):
-        raise CheckpointError(f"{GOLDEN_FILE} holds {sorted(tensors)}, not the inputs and the expected output")
-    with torch.inference_mode():
-        output = network(*(tensors[name] for name in names))
-    output = output.logits if isinstance(network, Classifier) else output
-    if output.shape != expected.shape:
-        raise CheckpointError(f"output has the shape {tuple(output.shape)}, expected {tuple(expected.shape)}")
-    difference = (output - expected).abs().max().item()
-    if not difference <= TOLERANCE:
-        raise CheckpointError(f"outputs differ by {difference:.2g} from the published ones (tolerance {TOLERANCE:g})")
-    return f"{len(expected)} outputs replayed, largest difference {difference:.1g}"
+    path = repository.file(GOLDEN_FILE)
+    difference = replay_golden(load_network(repository, GANModel), path)
+    return f"outputs replayed, largest difference {difference:.1g}"
 
 
 def _discriminator(repository: Repository) -> str:
@@ -104,20 +88,17 @@ def _recipe(repository: Repository) -> str:
 
 
 def _metrics(repository: Repository) -> str:
-    from ganzoo.metrics.evaluate import MetricResult
+    from ganzoo.measured import METRICS_FILE, read_measured
 
     path = repository.find(METRICS_FILE)
     if path is None:
         return "none in this checkpoint"
-    try:
-        results = [MetricResult(**record) for record in read_json(path)["metrics"]]
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{METRICS_FILE} is malformed: {error}") from None
+    results = read_measured(path).metrics
     return f"{len(results)} measured" if results else "nothing measured"
 
 
 def _card(repository: Repository) -> str:
-    problems = check_card(repository.file("README.md").read_text(encoding="utf-8"))
+    problems = check_card(read_text(repository.file("README.md")))
     if problems:
         raise CheckpointError("; ".join(problems))
     return "valid metadata"

@@ -19,6 +19,7 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 TINY_RUN = {
     "model": {"family": "dcgan", "resolution": 8, "channels": 1, "width": 4, "latent_dim": 8},
+    "data.processor": {"fit": "crop"},
     "training.steps": 4,
     "training.batch_size": 8,
     "training.precision": "fp32",

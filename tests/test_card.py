@@ -10,7 +10,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from ganzoo.card import CardData, render_card, write_card
+from ganzoo.card import CardData, address_card, render_card, write_card
 from ganzoo.card_check import check_card, split_card
 from ganzoo.card_tables import LICENSES, PIPELINE_TAG, PIPELINE_TAGS
 from ganzoo.errors import UserError
@@ -120,6 +120,21 @@ def test_players_have_absolute_addresses_when_the_repository_is_known():
         card_data(**sound)
     )
     assert 'src="samples/0.wav"' in render_card(card_data(**sound, repo_id=None))
+
+
+def test_pushed_card_names_its_repository():
+    sound = {"modality": "audio", "samples": ["samples/0.wav"]}
+    here = render_card(card_data(**sound, name="mine", repo_id=None))
+    there = address_card(here, "me/mine")
+    assert there == render_card(card_data(**sound, name="mine", repo_id="me/mine")) != here
+    edited = here.replace("It knows nothing but", "It knows")
+    assert address_card(edited, "me/mine") == edited
+
+
+def test_metric_that_is_not_a_number_stays_out_of_the_metadata():
+    text = render_card(card_data(metrics=[{**METRIC, "value": float("nan")}]))
+    assert check_card(text) == [] and "model-index" not in text
+    assert "| frechet_distance | nan |" in text
 
 
 BROKEN = {

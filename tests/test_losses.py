@@ -433,3 +433,9 @@ def test_clip_weights() -> None:
     assert layer.weight.requires_grad and layer.weight.is_leaf
     with pytest.raises(UserError, match="above 0"):
         clip_weights_(layer.parameters(), 0.0)
+
+
+def test_recipes_know_exactly_these_losses():
+    from ganzoo.training.recipe import LOSSES
+
+    assert set(LOSSES) == set(ADVERSARIAL_LOSSES)

@@ -83,6 +83,6 @@ def _fields(model: Any) -> None:
 
 
 def _models(annotation: Any) -> list[Any]:
-    from ganzoo.config import models_in
+    from ganzoo.validation import models_in
 
     return models_in(annotation)

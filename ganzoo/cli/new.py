@@ -1,18 +1,163 @@
-"""`ganzoo pull`."""
+"""`ganzoo new`: the files of a new architecture that works, from the templates beside this module."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from string import Template
 
 import click
 
+from ganzoo.errors import UserError
 
-@click.command(name="pull")
-@click.argument("repo_id", metavar="ORG/NAME[@REVISION]")
-@click.option("--revision", default=None, help="Branch, tag or commit.")
-@click.option("--output", type=click.Path(path_type=Path), default=None, help="Folder; by default the Hub's cache.")
-def command(repo_id: str, revision: str | None, output: Path | None) -> None:
-    """Download a whole checkpoint; prints the folder."""
-    from ganzoo.hub import pull
+TEMPLATES = Path(__file__).parent / "templates"
+# To be replaced by the author; a link that leads nowhere, so that nobody takes it for the paper.
+PLACEHOLDER_PAPER = "https://arxiv.org/abs/0000.00000"
 
-    click.echo(str(pull(repo_id, revision=revision, output=output)))
+
+@click.command(name="new")
+@click.argument("family")
+@click.option("--modality", required=True, help="What it generates: image.")
+@click.option("--package", type=click.Path(path_type=Path), default=None, help="Write a package into this new folder.")
+def command(family: str, modality: str, package: Path | None) -> None:
+    """Start the architecture FAMILY: a generator, a discriminator and a recipe that work, to be changed.
+
+    In a checkout of ganzoo it becomes one of its families; elsewhere, or with --package, a pip-installable package of its
+    own that ganzoo finds through the entry point `ganzoo.families`.
+
+    \b
+    ganzoo new my-gan --modality image
+    ganzoo new my-gan --modality image --package ../my-gan
+    """
+    _check(family, modality)
+    checkout = None if package else _checkout(Path.cwd())
+    if checkout is not None:
+        files, next_steps = _for_checkout(checkout, family, modality)
+    else:
+        files, next_steps = _for_package(package or Path(family), family, modality)
+    _write(files)
+    for path in files:
+        click.echo(f"wrote {path}")
+    click.echo(f"\nnext:\n{next_steps}")
+
+
+def _check(family: str, modality: str) -> None:
+    from ganzoo.registry import MODALITIES, check_family_name, list_families
+    from ganzoo.training.recipe import list_recipes
+
+    check_family_name(family)
+    if modality not in MODALITIES:
+        raise UserError(f"unknown modality {modality!r}; it is one of {', '.join(MODALITIES)}")
+    if modality != "image":
+        raise UserError(f"there is a template for image only, until the first {modality} families are there")
+    if family in list_families(kind="all"):
+        raise UserError(f"family {family!r} exists already; choose another name ('ganzoo list' shows what is taken)")
+    if family in list_recipes():
+        raise UserError(f"a recipe {family!r} exists already; choose another name ('ganzoo list' shows what is taken)")
+
+
+def _checkout(here: Path) -> Path | None:
+    """The checkout of ganzoo around `here`, or None.
+
+    Raises:
+        UserError: It is another one than this ganzoo runs from, which would not see the new files.
+    """
+    running = Path(__file__).resolve().parents[2]
+    for folder in (here, *here.parents):
+        if (folder / "ganzoo" / "families").is_dir() and (folder / "recipes").is_dir():
+            if folder.resolve() != running:
+                raise UserError(
+                    f"{folder} is a checkout of ganzoo, but this ganzoo runs from {running}: install the checkout "
+                    "first (pip install -e .), or pass --package FOLDER for a package of its own"
+                )
+            return folder
+    return None
+
+
+def _for_checkout(root: Path, family: str, modality: str) -> tuple[dict[Path, str], str]:
+    names = _names(family, modality, train=f"ganzoo train {family}")
+    code = root / "ganzoo" / "families" / modality / f"{names['module']}.py"
+    recipe = root / "recipes" / modality / f"{family}.yaml"
+    files = {code: _render("family.py", names), recipe: _render("recipe.yaml", names)}
+    steps = [
+        ("edit both files", "CONTRIBUTING.md says what a family promises"),
+        (f"pytest tests/test_families.py -k {family}", "every generic test, on the new family"),
+        (names["train"], "writes samples, report.html and the model under runs/"),
+        (f"ganzoo push runs/{family}/pipeline ME/{family} --dry-run", "the card, before it is published"),
+    ]
+    return files, _table(steps)
+
+
+def _for_package(root: Path, family: str, modality: str) -> tuple[dict[Path, str], str]:
+    if root.exists():
+        raise UserError(f"{root} exists already; give a folder that does not, with --package FOLDER")
+    names = _names(family, modality, train=f"ganzoo train recipes/{family}.yaml")
+    package = root / "src" / names["package"]
+    files = {
+        root / "pyproject.toml": _render("pyproject.toml", names),
+        root / "README.md": _render("README.md", names),
+        package / "__init__.py": _render("init.py", names),
+        package / f"{names['module']}.py": _render("family.py", names),
+        root / "recipes" / f"{family}.yaml": _render("recipe.yaml", names),
+    }
+    steps = [
+        (f"cd {root} && pip install -e .", "ganzoo finds the family through its entry point"),
+        (names["train"], "writes samples, report.html and the model under runs/"),
+        (f"ganzoo push runs/{family}/pipeline ME/{family} --dry-run", "the card, before it is published"),
+    ]
+    return files, _table(steps)
+
+
+def _names(family: str, modality: str, *, train: str) -> dict[str, str]:
+    """What the templates fill in, e.g. my-gan, MyGan, my_gan, ganzoo_my_gan."""
+    from ganzoo import __version__
+
+    module = family.replace("-", "_")
+    class_name = "".join(part.capitalize() for part in family.split("-"))
+    return {
+        "name": family,
+        "title": class_name,
+        "class_name": class_name,
+        "module": module,
+        "package": f"ganzoo_{module}",
+        "distribution": f"ganzoo-{family}",
+        "modality": modality,
+        "paper": PLACEHOLDER_PAPER,
+        "train": train,
+        "version": __version__,
+    }
+
+
+def _render(template: str, names: dict[str, str]) -> str:
+    return Template((TEMPLATES / f"{template}.template").read_text(encoding="utf-8")).substitute(names)
+
+
+def _table(steps: list[tuple[str, str]]) -> str:
+    width = max(len(step) for step, _ in steps)
+    return "\n".join(f"  {step.ljust(width)}   {purpose}" for step, purpose in steps)
+
+
+def _write(files: dict[Path, str]) -> None:
+    """Writes all of the files or none.
+
+    Raises:
+        UserError: One of them exists.
+        GanzooError: One of them cannot be written.
+    """
+    from ganzoo.files import write_text
+
+    present = [str(path) for path in files if path.exists()]
+    if present:
+        raise UserError(f"{', '.join(present)} exists already; choose another name")
+    new_folders = {folder for path in files for folder in path.parents if not folder.exists()}
+    written: list[Path] = []
+    try:
+        for path, content in files.items():
+            write_text(path, content)
+            written.append(path)
+    except BaseException:
+        for path in written:
+            path.unlink()
+        for folder in sorted(new_folders, reverse=True):  # the inner ones first
+            if folder.is_dir():
+                folder.rmdir()
+        raise

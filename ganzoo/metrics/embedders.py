@@ -192,11 +192,13 @@ def get_embedder(embedder: str | Path | Embedder) -> Embedder:
 
 
 def _load_classifier(source: str | Path) -> ClassifierEmbedder:
-    from ganzoo.hub import load_network, load_processor
-    from ganzoo.modeling import Classifier
+    from ganzoo.checkpoint import load_network, read_processor
+    from ganzoo.modeling import Classifier, GANModel
+    from ganzoo.repository import open_repository
 
     try:
-        network, processor = load_network(source), load_processor(source)
+        repository = open_repository(source)
+        network, processor = load_network(repository, GANModel), read_processor(repository)
     except NotFoundError as error:
         hint = did_you_mean(str(source), BUILT_IN)
         raise NotFoundError(

@@ -8,7 +8,7 @@ then apply the same update to the same weights, they stay bit-identical.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,7 @@ class World:
         self.rank = rank
         self.size = size
         self.local_rank = local_rank
+        self._started = False
 
     @classmethod
     def from_environment(cls) -> World:
@@ -38,12 +39,18 @@ class World:
         return self.rank == 0
 
     def start(self, device: torch.device) -> None:
+        """Joins the other processes."""
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         if self.size > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=self.rank, world_size=self.size)
+            self._started = True
 
     def stop(self) -> None:
-        if self.size > 1 and dist.is_initialized():
+        """Leaves the process group, if `start` made it: one that the caller made is the caller's."""
+        if self._started and dist.is_initialized():
             dist.destroy_process_group()
+        self._started = False
 
     def barrier(self) -> None:
         if self.size > 1:
@@ -60,6 +67,14 @@ class World:
         parts = flat.split([tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
+
+    def mean(self, values: Mapping[str, float], device: torch.device) -> dict[str, float]:
+        """Each number's mean over the processes; a NaN in one is a NaN in all."""
+        if self.size == 1:
+            return dict(values)
+        means = torch.tensor(list(values.values()), device=device)
+        self.average_([means])
+        return dict(zip(values, means.tolist(), strict=True))
 
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether the flag is up in any process; all must ask at the same moment."""

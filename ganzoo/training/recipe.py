@@ -6,18 +6,22 @@ one. Overrides are `section.key=value`, on the command line and in `ganzoo.train
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ganzoo.config import explain
+from ganzoo.card_tables import LICENSES
 from ganzoo.data.config import DataConfig
-from ganzoo.errors import NotFoundError, UserError, did_you_mean
+from ganzoo.errors import NotFoundError, UserError, did_you_mean, shorten
 from ganzoo.resources import resource
+from ganzoo.safe_yaml import MAX_YAML_CHARACTERS, load_yaml
+from ganzoo.validation import explain
 
+_NAME = r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$"
 Positive = Annotated[int, Field(ge=1, le=10**12)]
 Augmentation = Literal["color", "translation", "cutout"]
 LOSSES = ("minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic")
@@ -31,7 +35,7 @@ class ScheduleConfig(Section):
     """How a learning rate changes over the run; a pure function of the step."""
 
     type: Literal["constant", "linear", "cosine", "exponential"] = Field("constant", description="Shape of the decay.")
-    final: float = Field(0.0, ge=0, le=1, description="Factor reached at the last step (exponential: must be over 0).")
+    final: float = Field(0.0, ge=0, le=1, description="Factor at the end of the run (exponential: must be over 0).")
     start: float = Field(0.0, ge=0, lt=1, description="Share of the run before the decay begins.")
     warmup: int = Field(0, ge=0, le=10**9, description="Steps of linear increase from 0 at the beginning.")
 
@@ -184,13 +188,18 @@ class CardConfig(Section):
     budget: str = Field("", max_length=500, description="Steps and minutes on a named machine.")
     expected: str = Field("", max_length=500, description="Metric that a run of this recipe reaches.")
 
+    @field_validator("license")
+    @classmethod
+    def _known_license(cls, value: str) -> str:
+        if value not in LICENSES:
+            raise ValueError(f"not one of the Hub's licence identifiers.{did_you_mean(value, LICENSES)}")
+        return value
+
 
 class Recipe(Section):
     """A whole training run."""
 
-    name: str = Field(
-        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$", max_length=100, description="Name of the run and its model."
-    )
+    name: str = Field(pattern=_NAME, max_length=100, description="Name of the run and its model.")
     model: dict[str, Any] = Field(description="`family`, and fields of the family's config.")
     data: DataConfig = Field(DataConfig(), description="What to learn from.")
     objective: ObjectiveConfig = Field(AdversarialConfig(), description="What is minimised.")
@@ -255,7 +264,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
         values = _with_base(values, path, seen=(path,))
     for key, value in (overrides or {}).items():
         _set(values, key, value)
-    values = _with_family_objective(values)
+    values = _with_family_objective(values, where)
     return Recipe.from_dict(values, where=where)
 
 
@@ -293,19 +302,20 @@ def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
         if not equals or not key:
             raise UserError(f"{argument!r} is no override; write section.key=value, as in training.steps=500")
         try:
-            overrides[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
+            overrides[key] = load_yaml(text)
+        except ValueError:
             overrides[key] = text
     return overrides
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read recipe {path}: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
+        with open(path, encoding="utf-8") as file:
+            values = load_yaml(file.read(MAX_YAML_CHARACTERS + 1))
+    except OSError as error:
+        raise UserError(f"cannot read recipe {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise UserError(f"recipe {path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"recipe {path} must be a mapping of sections, not a {type(values).__name__}")
     return values
@@ -315,6 +325,8 @@ def _with_base(values: dict[str, Any], path: Path, *, seen: tuple[Path, ...]) ->
     base = values.pop("base", None)
     if base is None:
         return values
+    if not isinstance(base, str) or not re.fullmatch(_NAME, base):
+        raise UserError(f"recipe {path}: base={shorten(base)} is no recipe's name")
     neighbour = path.parent / f"{base}.yaml"
     base_path = neighbour if neighbour.is_file() else find_recipe(base)
     if base_path in seen:
@@ -360,7 +372,7 @@ def _item(items: list[Any], index: str, key: str) -> Any:
     return items[int(index)]
 
 
-def _with_family_objective(values: dict[str, Any]) -> dict[str, Any]:
+def _with_family_objective(values: dict[str, Any], where: str) -> dict[str, Any]:
     """Puts the family's own objective under the recipe's, if the recipe's `type` is the same or left out."""
     family = (values.get("model") or {}).get("family") if isinstance(values.get("model"), Mapping) else None
     stated = values.get("objective") or {}
@@ -368,4 +380,8 @@ def _with_family_objective(values: dict[str, Any]) -> dict[str, Any]:
         return values
     from ganzoo.registry import get_family
 
-    return {**values, "objective": {**get_family(family).objective, **stated}}
+    try:
+        objective = get_family(family).objective
+    except NotFoundError as error:
+        raise NotFoundError(f"{where}: {error}") from None
+    return {**values, "objective": {**objective, **stated}}

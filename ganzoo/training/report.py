@@ -98,11 +98,11 @@ def _title(run_dir: Path, recipe: str, events: dict[str, list[Row]]) -> str:
 
 
 def _recipe_value(recipe: str, *keys: str) -> Any:
-    import yaml
+    from ganzoo.safe_yaml import load_yaml
 
     try:
-        value = yaml.safe_load(recipe)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        value = load_yaml(recipe)
+    except ValueError:
         return None
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None

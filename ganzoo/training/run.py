@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,8 @@ import torch
 
 from ganzoo.checkpoint import save_network
 from ganzoo.data import load_data
-from ganzoo.errors import TrainingError, UserError
-from ganzoo.files import write_text
+from ganzoo.errors import GanzooError, TrainingError, UserError
+from ganzoo.files import new_folder, remove_leftovers, write_text
 from ganzoo.pipelines import PIPELINES, RECIPE_FILE, Pipeline
 from ganzoo.registry import Family, get_family
 from ganzoo.training.diagnostics import Diagnostics, non_finite, non_finite_advice
@@ -113,16 +113,25 @@ class RunLoop:
     def run(self) -> TrainingRun:
         self.prepare()
         trainer = self.trainer
-        with _stop_signals() as stop:
-            while trainer.step < trainer.total_steps and not self._should_stop(stop):
-                self.step()
-        self.seconds += time.monotonic() - self._mark
-        return self._finish(interrupted=trainer.step < trainer.total_steps)
+        try:
+            with _stop_signals() as stop:
+                while trainer.step < trainer.total_steps and not self._should_stop(stop):
+                    self.step()
+            self.seconds += time.monotonic() - self._mark
+            return self._finish(interrupted=trainer.step < trainer.total_steps)
+        except TrainingError:
+            self._end("failed")
+            raise
+        finally:
+            self.close()
 
     def prepare(self) -> None:
         """Restores the newest checkpoint, and opens the logs."""
         restored = load_latest(self.trainer, self.checkpoints, warn=self._warn)
+        self._saved_step = self.trainer.step if restored else None
         if self.world.is_main:
+            for written in (RECIPE_FILE, PIPELINE_FOLDER, "samples/step-*", "checkpoints/step-*"):
+                remove_leftovers(self.folder / written)
             write_text(self.folder / RECIPE_FILE, self.recipe.to_yaml())
             self.trackers = create_trackers(self.folder)
             self._replay(restored)
@@ -131,7 +140,7 @@ class RunLoop:
 
     def step(self) -> None:
         """One training step and what is due after it."""
-        self.trainer.train_step(is_logged=(self.trainer.step + 1) % self.recipe.training.log_every == 0)
+        self.trainer.train_step(is_logged=self._is_due(self.recipe.training.log_every, self.trainer.step + 1))
         self._after_step()
 
     def close(self) -> None:
@@ -150,22 +159,24 @@ class RunLoop:
         step, training = self.trainer.step, self.recipe.training
         if self.bar is not None:
             self.bar.update()
-        if step % training.log_every == 0:
+        if self._is_due(training.log_every, step):
             self._log()
-        if step % training.checkpoint_every == 0 and step < self.trainer.total_steps:
-            self._checkpoint()
-        if training.sample_every and step % training.sample_every == 0:
+        if self._is_due(training.sample_every, step):
             self._samples()
-        every = self.recipe.evaluation.every
-        if every and step % every == 0 and step < self.trainer.total_steps and self.world.is_main:
-            self._evaluate(self._pipeline())
+        if self._is_due(self.recipe.evaluation.every, step) and step < self.trainer.total_steps:
+            self._measure()
+        # Last: a run that is killed before it does all of the above again, one that is killed after it none.
+        if self._is_due(training.checkpoint_every, step):
+            self._checkpoint()
+
+    def _is_due(self, every: int | None, step: int) -> bool:
+        return every is not None and (step % every == 0 or step == self.trainer.total_steps)
 
     def _log(self) -> None:
-        means = self.trainer.stats.read()
-        broken = non_finite(means)
-        if broken:
-            kept = checkpoint_folders(self.checkpoints)
-            raise TrainingError(non_finite_advice(broken, self.trainer.step, kept[0] if kept else None))
+        means = self.world.mean(self.trainer.stats.read(), self.trainer.device)
+        # In fp16 an infinite gradient is no failure: its step was skipped, and the next loss is scaled less.
+        may_overflow = self.trainer.precision == torch.float16
+        self._refuse(name for name in non_finite(means) if not (may_overflow and name.endswith("/grad_norm")))
         if not self.world.is_main:
             return
         now, step = time.monotonic(), self.trainer.step
@@ -191,9 +202,7 @@ class RunLoop:
             self._warn(diagnosis.message)
 
     def _checkpoint(self) -> None:
-        if not is_finite(self.trainer.networks):
-            kept = checkpoint_folders(self.checkpoints)
-            raise TrainingError(non_finite_advice(["the weights"], self.trainer.step, kept[0] if kept else None))
+        self._refuse([] if is_finite(self.trainer.modules.values()) else ["the weights"])
         if self.world.is_main:
             path = save_checkpoint(
                 self.trainer,
@@ -204,7 +213,14 @@ class RunLoop:
             self.trackers.log(
                 {"event": "checkpoint", "step": self.trainer.step, "path": str(path.relative_to(self.folder))}
             )
+        self._saved_step = self.trainer.step
         self.world.barrier()
+
+    def _refuse(self, broken: Iterable[str]) -> None:
+        """Ends the run if anything is NaN or infinite; the checkpoints from before stay as they are."""
+        if names := list(broken):
+            kept = checkpoint_folders(self.checkpoints)
+            raise TrainingError(non_finite_advice(names, self.trainer.step, kept[0] if kept else None))
 
     def _write_model(self, folder: Path) -> None:
         """The part of a training checkpoint that loads like any other: averaged main network, discriminator, processor."""
@@ -221,10 +237,9 @@ class RunLoop:
         classes = self.trainer.main_network.config.num_classes
         labels = None if classes is None else torch.arange(count) % classes
         # The same latents every time: a sheet shows how a sample changes, not which was drawn.
-        training = self.trainer.main_network.training
-        pipeline = PIPELINES[self.family.main_role](self.trainer.main_network, self.trainer.processor)
-        drawn = pipeline.sample(count, seed=self.recipe.training.seed, labels=labels)
-        self.trainer.main_network.train(training)
+        with _restored_mode(self.trainer.main_network):
+            pipeline = PIPELINES[self.family.main_role](self.trainer.main_network, self.trainer.processor)
+            drawn = pipeline.sample(count, seed=self.recipe.training.seed, labels=labels)
         for name in self.trainer.processor.save_preview(
             drawn.samples, self.folder / "samples", f"step-{self.trainer.step:08d}"
         ):
@@ -232,25 +247,24 @@ class RunLoop:
 
     def _finish(self, *, interrupted: bool) -> TrainingRun:
         step = self.trainer.step
-        newest = checkpoint_folders(self.checkpoints)[:1]
-        if not newest or newest[0].name != f"step-{step:08d}":
+        if self._saved_step != step:
             self._checkpoint()
         pipeline = self._pipeline()
         run = TrainingRun(self.folder, pipeline, step=step, finished=not interrupted, warnings=self.warnings)
-        if not self.world.is_main:
-            self.close()
-            return run
-        if not interrupted:
-            if self.recipe.training.sample_every and step % self.recipe.training.sample_every:
-                self._samples()
+        if self.world.is_main and not interrupted:
             if self.recipe.evaluation.metrics or not self.family.is_gan:
                 run.metrics = pipeline.metrics = self._evaluate(pipeline)
-            pipeline.save_pretrained(self.folder / PIPELINE_FOLDER)
-        status = "interrupted" if interrupted else "finished"
-        self.trackers.log({"event": "end", "step": step, "seconds": round(self.seconds, 3), "status": status})
-        self.close()
-        write_report(self.folder)
+            with new_folder(self.folder / PIPELINE_FOLDER) as folder:
+                pipeline.save_pretrained(folder)
+        self._end("interrupted" if interrupted else "finished")
         return run
+
+    def _end(self, status: str) -> None:
+        if self.world.is_main:
+            seconds = round(self.seconds, 3)
+            self.trackers.log({"event": "end", "step": self.trainer.step, "seconds": seconds, "status": status})
+            self.close()
+            write_report(self.folder)
 
     def _pipeline(self) -> Pipeline:
         networks = self.trainer.networks
@@ -267,10 +281,20 @@ class RunLoop:
             },
         )
 
+    def _measure(self) -> None:
+        if self.world.is_main:
+            with _restored_mode(self.trainer.main_network):
+                self._evaluate(self._pipeline())
+
     def _evaluate(self, pipeline: Pipeline) -> list[dict[str, Any]]:
         from ganzoo.evaluation import evaluate
 
-        results = [result.to_dict() for result in evaluate(pipeline, progress=not self.quiet)]
+        try:
+            results = [result.to_dict() for result in evaluate(pipeline, progress=not self.quiet)]
+        except GanzooError as error:
+            # Hours of training must not be lost to a missing split or embedder.
+            self._warn(f"not measured: {error}. The model is saved all the same; see ganzoo evaluate --help")
+            return []
         self.trackers.log({"event": "evaluation", "step": self.trainer.step, "metrics": results})
         return results
 
@@ -339,6 +363,16 @@ def machine(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"{threads} CPU thread{'s' if threads > 1 else ''}, {platform.machine()}"
+
+
+@contextmanager
+def _restored_mode(network: torch.nn.Module) -> Iterator[None]:
+    """A pipeline puts its network into `eval()` mode; one that is being trained has to get back to its own."""
+    training = network.training
+    try:
+        yield
+    finally:
+        network.train(training)
 
 
 @contextmanager

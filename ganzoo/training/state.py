@@ -1,14 +1,15 @@
 """Training checkpoints: everything that a killed run needs to end bit-identical to one that was not.
 
 `checkpoints/step-00000500/` is a checkpoint folder like any other (EMA weights at the root: it loads and samples), plus
-`training_state/`: the raw main network, the optimisers, and the step. There is nothing else to save: randomness and the
-order of the data are functions of (seed, step).
+`training_state/`: networks, average, optimisers, and the step. There is nothing else to save: randomness and the order of
+the data are functions of (seed, step). `state.json` carries a checksum over all of it, so that damage is told from a
+checkpoint of another model, which must never be passed over and replaced.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import logging
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -16,17 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ganzoo.errors import CheckpointError
-from ganzoo.files import TensorFile, new_folder, read_json, save_tensors, write_text
+from ganzoo.errors import CheckpointError, UserError
+from ganzoo.files import CHECKSUM_KEY, TensorFile, new_folder, read_json, save_tensors, write_text
 
 if TYPE_CHECKING:
     from ganzoo.training.trainer import Trainer
 
 FORMAT = 1
 STATE_FOLDER = "training_state"
-logger = logging.getLogger("ganzoo")
 
 
 def checkpoint_folders(root: Path) -> list[Path]:
@@ -48,24 +48,25 @@ def save_checkpoint(trainer: Trainer, root: Path, *, keep: int, write_model: Cal
     with new_folder(path) as folder:
         write_model(folder)
         state = folder / STATE_FOLDER
-        for role, network in trainer.networks.items():
-            save_tensors(state / f"{role}.safetensors", network.state_dict())
-        if trainer.ema is not None:
-            save_tensors(state / "ema.safetensors", trainer.ema.average.state_dict())
+        for name, module in trainer.modules.items():
+            save_tensors(state / f"{name}.safetensors", module.state_dict())
         tensors, numbers = _pack_optimizers(trainer.optimizers)
         save_tensors(state / "optimizers.safetensors", tensors)
         values = {
             "format": FORMAT,
             "step": trainer.step,
             "phase": trainer.phase_at(max(0, trainer.step - 1)).name,
+            "holds": _contents(trainer),
             "optimizer_values": numbers,
             "scalers": {role: scaler.state_dict() for role, scaler in trainer.scalers.items() if scaler.is_enabled()},
         }
+        values[CHECKSUM_KEY] = _digest(state, values)
         write_text(state / "state.json", json.dumps(values, indent=2) + "\n")
-    for old in checkpoint_folders(root)[keep:]:
+    folders = checkpoint_folders(root)
+    newest = folders.index(path)
+    # What is newer than this one was damaged, or the run would have gone on from there.
+    for old in (*folders[:newest], *folders[newest + keep :]):
         shutil.rmtree(old, ignore_errors=True)
-    for leftover in root.glob(".tmp-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
     return path
 
 
@@ -74,13 +75,19 @@ def load_latest(trainer: Trainer, root: Path, *, warn: Callable[[str], None]) ->
 
     Returns:
         The checkpoint's folder, or None if there is none.
+
+    Raises:
+        UserError: The newest undamaged checkpoint is one of another model or optimiser.
     """
-    for path in checkpoint_folders(root):
+    folders = checkpoint_folders(root)
+    for path in folders:
         try:
             load_checkpoint(trainer, path)
             return path
         except CheckpointError as error:
-            warn(f"checkpoint {path.name} is damaged ({error}); falling back to the one before it")
+            last = path == folders[-1]
+            then = "none is left, so training starts anew" if last else "falling back to the one before it"
+            warn(f"checkpoint {path.name} is damaged ({error}); {then}")
     return None
 
 
@@ -88,34 +95,46 @@ def load_checkpoint(trainer: Trainer, path: Path) -> None:
     """Restores the trainer. Everything is read and checked before anything is changed.
 
     Raises:
-        CheckpointError: A file is missing or damaged, or does not fit the recipe's networks.
+        CheckpointError: A file is missing or damaged.
+        UserError: It holds another model or optimiser than the recipe's.
     """
     state = path / STATE_FOLDER
     values = read_json(state / "state.json")
-    if values.get("format") != FORMAT or not isinstance(values.get("step"), int):
-        raise CheckpointError(f"{state / 'state.json'} has format {values.get('format')!r}, not {FORMAT}")
-    modules: dict[str, nn.Module] = dict(trainer.networks)
-    if trainer.ema is not None:
-        modules["ema"] = trainer.ema.average
-    loaded = {
-        name: _read_fitting(state / f"{name}.safetensors", module.state_dict()) for name, module in modules.items()
-    }
-    optimizers = TensorFile(state / "optimizers.safetensors").load()
-    for name, module in modules.items():
+    if values.pop(CHECKSUM_KEY, None) != _digest(state, values):
+        raise CheckpointError("its checksum does not match")
+    if values["format"] != FORMAT:
+        raise UserError(f"{path} was written by another version of ganzoo; choose another output folder")
+    files = {name: TensorFile(state / f"{name}.safetensors") for name in (*values["holds"]["modules"], "optimizers")}
+    fits = values["holds"] == _contents(trainer) and all(
+        files[name].shapes == {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+        for name, module in trainer.modules.items()
+    )
+    if not fits:
+        raise UserError(
+            f"{path} holds another model, average or optimiser than the recipe's, so the run cannot go on from it; "
+            f"use its recipe ({path / 'recipe.yaml'}), or another output folder"
+        )
+    loaded = {name: file.load() for name, file in files.items()}
+    for name, module in trainer.modules.items():
         module.load_state_dict(loaded[name])
-    _unpack_optimizers(trainer.optimizers, optimizers, values.get("optimizer_values", {}))
-    for role, scaler_state in values.get("scalers", {}).items():
+    _unpack_optimizers(trainer.optimizers, loaded["optimizers"], values["optimizer_values"])
+    for role, scaler_state in values["scalers"].items():
         trainer.scalers[role].load_state_dict(scaler_state)
     trainer.step = values["step"]
 
 
-def _read_fitting(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    file = TensorFile(path)
-    if file.shapes != {name: tuple(tensor.shape) for name, tensor in expected.items()}:
-        raise CheckpointError(
-            f"{path} holds other tensors than this recipe's networks; was the model section changed?"
-        )
-    return file.load()
+def _contents(trainer: Trainer) -> dict[str, Any]:
+    optimizers = {role: config.type for role, config in trainer.optimizer_configs.items()}
+    return {"modules": list(trainer.modules), "optimizers": optimizers}
+
+
+def _digest(state: Path, values: Mapping[str, Any]) -> str:
+    """Checksum of the values and of the files beside them, whole (a tensor file's own leaves its header out)."""
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for path in sorted(state.glob("*.safetensors")):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _pack_optimizers(optimizers: Mapping[str, torch.optim.Optimizer]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -145,3 +164,8 @@ def _unpack_optimizers(
         # Hyperparameters come from the recipe, so that a resumed run may change them; the state comes from the file.
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": states, "param_groups": groups})
+        for parameter, state in optimizer.state.items():
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    # A file holds rows; fused kernels insist on the parameter's own memory format.
+                    state[name] = torch.empty_like(parameter).copy_(value)

@@ -8,9 +8,10 @@ is minimised is the objective's business, what happens between steps (logs, samp
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -101,6 +102,11 @@ class Trainer:
         return self.step * self.samples_per_step
 
     @property
+    def modules(self) -> dict[str, nn.Module]:
+        """Everything that has weights: the networks by role, and the average as "ema"."""
+        return self.networks if self.ema is None else {**self.networks, "ema": self.ema.average}
+
+    @property
     def main_network(self) -> nn.Module:
         """The network to sample from: the average, if there is one."""
         return self.ema.average if self.ema is not None else next(iter(self.networks.values()))
@@ -118,18 +124,16 @@ class Trainer:
         seed_device(self.device, mix(training.seed, "step", self.step, self.world.rank))
         updates = self.phase_at(self.step).updates
         groups = max(updates.values())
+        # A network that is updated less often than another uses the batches of the other's last updates.
+        plan = [(role, groups - times + repeat) for role, times in updates.items() for repeat in range(times)]
         context = self._context(is_logged)
-        roles = list(updates)
-        batches: dict[int, list[Batch]] = {}
-        for position, role in enumerate(roles):
-            for repeat in range(updates[role]):
-                # A network that is updated less often than another uses the batches of the other's last updates.
-                group = groups - updates[role] + repeat
-                if group not in batches:
-                    batches = {group: list(self._batches(group, groups))}
-                last = group == groups - 1
-                context.keep_graph = last and position + 1 < len(roles) and training.accumulation == 1
-                self._update(role, batches[group], context)
+        batches: list[Batch] = []
+        gathered = None
+        for (role, group), (_, next_group) in zip_longest(plan, plan[1:], fillvalue=(None, None)):
+            if group != gathered:
+                batches, gathered = list(self._batches(group, groups)), group
+            context.keep_graph = group == next_group and training.accumulation == 1
+            self._update(role, batches, context)
         self.world.average_(self._statistics)
         self.step += 1
         if self.ema is not None:
@@ -286,11 +290,10 @@ def has_fast_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
-def is_finite(networks: Mapping[str, nn.Module]) -> bool:
-    """Whether every parameter of every network is finite; waits for the device once."""
-    norms = torch._foreach_norm(
-        [parameter.detach() for network in networks.values() for parameter in network.parameters()]
-    )
+def is_finite(modules: Iterable[nn.Module]) -> bool:
+    """Whether every parameter and statistic is finite; waits for the device once."""
+    tensors = [tensor for module in modules for tensor in module.state_dict().values() if tensor.is_floating_point()]
+    norms = torch._foreach_norm(tensors)
     return math.isfinite(torch.stack([norm.float() for norm in norms]).sum().item())
 
 

@@ -1,0 +1,449 @@
+"""What every family keeps, whoever wrote it: the generic suite over the registry.
+
+A family enters through its record alone (`get_family(name).tiny_config()`): nothing here knows an architecture, and a new
+file under `ganzoo/families/` is covered without a change. `pytest tests/test_families.py -k my-gan` runs one family's part.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import ganzoo
+from ganzoo.card import check_card
+from ganzoo.config import GANConfig
+from ganzoo.errors import UserError
+from ganzoo.losses import zero_centred_penalty
+from ganzoo.modeling import Classifier, ClassifierOutput, Discriminator, DiscriminatorOutput, GANModel, Generator
+from ganzoo.pipelines import PIPELINES, GANPipeline
+from ganzoo.registry import get_family, list_families
+from ganzoo.training.objectives import Batch, StepContext, build_objective
+from ganzoo.training.recipe import Recipe, list_recipes, load_recipe
+from ganzoo.training.trainer import sum_terms
+
+FAMILIES = list_families(kind="all")
+RECIPES = list_recipes()
+# A GAN is tried without classes and with three, as far as its config allows; a classifier as its tiny config is.
+GAN_CASES = [
+    pytest.param((name, {"num_classes": number}), id=f"{name}-{variant}")
+    for name in list_families(kind="gan")
+    for variant, number in (("unconditional", None), ("conditional", 3))
+]
+CASES = [*GAN_CASES, *(pytest.param((name, {}), id=name) for name in list_families(kind="classifier"))]
+BATCH = 8
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=CASES)
+def config(request: pytest.FixtureRequest) -> GANConfig:
+    """The tiny config of every family, in each variant."""
+    return _tiny(*request.param)
+
+
+@pytest.fixture(params=GAN_CASES)
+def gan_config(request: pytest.FixtureRequest) -> GANConfig:
+    """The tiny config of every GAN, in each variant."""
+    return _tiny(*request.param)
+
+
+def _tiny(name: str, changes: dict) -> GANConfig:
+    try:
+        return get_family(name).tiny_config(**changes)
+    except UserError as error:
+        if "num_classes" not in str(error):
+            raise
+        pytest.skip(str(error))
+
+
+def build(config: GANConfig) -> dict[str, GANModel]:
+    """Role -> freshly initialised network."""
+    return {role: network(config) for role, network in get_family(config.family).networks.items()}
+
+
+def used(config: GANConfig) -> dict[str, GANModel]:
+    """Networks whose every tensor differs from its initial value, as after some training.
+
+    Parameters get noise (a branch that starts at zero would otherwise count as dead); statistics come from a few batches.
+    """
+    networks = build(config)
+    with torch.no_grad():
+        for network in networks.values():
+            for parameter in network.parameters():
+                parameter.add_(torch.randn_like(parameter), alpha=0.05)
+            for _ in range(3):
+                network.train()(*inputs(network))
+    return networks
+
+
+def labels_of(config: GANConfig, count: int = BATCH) -> Tensor | None:
+    return None if config.num_classes is None else torch.arange(count) % config.num_classes
+
+
+def real_samples(config: GANConfig, count: int = BATCH) -> Tensor:
+    """Noise in the processor's space, over the whole range of what it can store."""
+    processor = config.processor()
+    dtype = getattr(torch, processor.storage_dtype)
+    limits = torch.iinfo(dtype)
+    stored = torch.randint(limits.min, limits.max + 1, (count, *processor.sample_shape))
+    return processor.normalize(stored.to(dtype))
+
+
+def inputs(network: GANModel, count: int = BATCH) -> tuple[Tensor | None, ...]:
+    """Arguments for a network of any role."""
+    config = network.config
+    if isinstance(network, Classifier):
+        return (real_samples(config, count),)
+    first = network.sample_latents(count) if isinstance(network, Generator) else real_samples(config, count)
+    return first, labels_of(config, count)
+
+
+def tensors(output: Tensor | ClassifierOutput | list[DiscriminatorOutput]) -> list[Tensor]:
+    """What a network computes, without the intermediate features."""
+    if isinstance(output, Tensor):
+        return [output]
+    return [output.logits] if isinstance(output, ClassifierOutput) else [part.logits for part in output]
+
+
+def probe(output: Tensor | ClassifierOutput | list[DiscriminatorOutput]) -> Tensor:
+    """A number that depends on every element of the output, each with a weight of its own."""
+    return sum((part.float() * torch.randn(part.shape)).sum() for part in tensors(output))
+
+
+def assert_gradients(network: nn.Module) -> None:
+    broken = [
+        name
+        for name, parameter in network.named_parameters()
+        if parameter.grad is None or not parameter.grad.isfinite().all() or not parameter.grad.any()
+    ]
+    assert not broken, f"no gradient, or one of only zeros or NaN: {broken}"
+
+
+# --------------------------------------------------------------------------------------------------- record and config
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_tiny_config_is_valid_and_tiny(name):
+    config = get_family(name).tiny_config()
+    assert config.family == name
+    for network in build(config).values():
+        assert sum(parameter.numel() for parameter in network.parameters()) < 1_000_000
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_field_is_described_and_bounded(name):
+    """The bounds are what keeps a hostile config.json from asking for all of the machine's memory."""
+    schema = get_family(name).config.model_json_schema()
+    for field, entry in schema["properties"].items():
+        assert entry.get("description"), f"{field} has no description"
+        for kind in entry.get("anyOf", [entry]):
+            if kind.get("type") in ("integer", "number"):
+                assert {"minimum", "exclusiveMinimum"} & set(kind), f"{field} has no lower bound"
+                assert {"maximum", "exclusiveMaximum"} & set(kind), f"{field} has no upper bound"
+            if kind.get("type") == "array":
+                assert "maxItems" in kind, f"{field} has no largest length"
+            if kind.get("type") == "string":
+                assert {"enum", "const", "maxLength"} & set(kind), f"{field} has no largest length"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_docstring_tells_what_it_is_and_links_the_paper(name):
+    family = get_family(name)
+    docstring = sys.modules[family.networks[family.main_role].__module__].__doc__ or ""
+    assert family.summary and docstring.strip().startswith(family.summary)
+    assert family.paper in docstring
+
+
+def test_config_survives_json(config):
+    for role in get_family(config.family).networks:
+        values = json.loads(config.to_json(role=role))
+        assert (values.pop("model_type"), values.pop("family"), values.pop("role")) == ("ganzoo", config.family, role)
+        assert values.pop("ganzoo_version") == ganzoo.__version__
+        assert type(config).from_dict(values) == config
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_config_refuses_unknown_keys(name):
+    with pytest.raises(UserError, match="unknown key 'reslution'"):
+        get_family(name).tiny_config(reslution=8)
+
+
+# --------------------------------------------------------------------------------------------------------- the modules
+
+
+class _Allocations(TorchDispatchMode):
+    """Notes every operation whose result lies in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if any(isinstance(leaf, Tensor) and leaf.device.type != "meta" for leaf in tree_leaves(result)):
+            self.found.append(str(function))
+        return result
+
+
+def test_networks_build_without_memory(config):
+    """The loader builds on the meta device first and compares with the file, before it allocates anything."""
+    with _Allocations() as allocations, torch.device("meta"):
+        networks = build(config)
+    assert not allocations.found
+    for network in networks.values():
+        assert {tensor.device.type for tensor in network.state_dict().values()} == {"meta"}
+
+
+def test_every_buffer_is_saved(config):
+    for network in build(config).values():
+        hidden = [name for module in network.modules() for name in module._non_persistent_buffers_set]
+        assert not hidden, f"register_buffer(..., persistent=False) is not allowed: {hidden}"
+
+
+def test_generator_fills_the_space_of_its_processor(gan_config):
+    generator = used(gan_config)["generator"]
+    processor = gan_config.processor()
+    for count in (BATCH, 1):
+        samples = generator.eval()(*inputs(generator, count))
+        assert samples.dtype == torch.float32
+        assert samples.shape == real_samples(gan_config, count).shape
+        assert samples.isfinite().all()
+        assert samples.std() > 0
+        real = real_samples(gan_config, 64)
+        assert real.min() <= samples.min() and samples.max() <= real.max()
+        assert processor.to_stored(samples).shape == (count, *processor.sample_shape)
+
+
+def test_discriminator_returns_a_list_of_logits_and_features(gan_config):
+    discriminator = build(gan_config)["discriminator"]
+    for count in (BATCH, 2):
+        outputs = discriminator(*inputs(discriminator, count))
+        assert isinstance(outputs, list) and outputs
+        for output in outputs:
+            assert isinstance(output, DiscriminatorOutput)
+            assert len(output.logits) == count and output.logits.isfinite().all()
+            assert output.features and all(len(feature) == count for feature in output.features)
+
+
+@pytest.mark.parametrize("name", list_families(kind="classifier"))
+def test_classifier_returns_logits_and_features(name):
+    config = get_family(name).tiny_config()
+    output = build(config)["classifier"](real_samples(config))
+    assert isinstance(output, ClassifierOutput)
+    assert output.logits.shape == (BATCH, config.num_classes) and output.logits.isfinite().all()
+    assert output.features.ndim == 2 and len(output.features) == BATCH
+
+
+def test_labels_are_asked_for_or_refused(gan_config):
+    for network in build(gan_config).values():
+        first, labels = inputs(network)
+        wrong = [torch.zeros(BATCH, dtype=torch.long)] if labels is None else [None, labels[:3], labels.float()]
+        for value in wrong:
+            with pytest.raises(UserError):
+                network(first, value)
+
+
+# ----------------------------------------------------------------------------------------------- gradients and training
+
+
+def test_every_parameter_gets_a_gradient(config):
+    for network in used(config).values():
+        network.train().zero_grad()
+        probe(network(*inputs(network))).backward()
+        assert_gradients(network)
+
+
+def test_gradients_reach_the_generator_through_the_discriminator(gan_config):
+    networks = used(gan_config)
+    latents, labels = inputs(networks["generator"])
+    probe(networks["discriminator"](networks["generator"](latents, labels), labels)).backward()
+    assert_gradients(networks["generator"])
+
+
+def test_r1_differentiates_twice(gan_config):
+    discriminator = used(gan_config)["discriminator"].train()
+    samples, labels = inputs(discriminator)
+    penalty = zero_centred_penalty(discriminator, samples, labels)
+    assert penalty.isfinite() and penalty > 0
+    penalty.backward()
+    gradients = {name: p.grad for name, p in discriminator.named_parameters() if p.grad is not None}
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    # Additive parameters fall out of the derivative; matrices and kernels multiply it.
+    weights = [name for name, parameter in discriminator.named_parameters() if parameter.ndim > 1]
+    assert not [name for name in weights if name not in gradients or not gradients[name].any()]
+
+
+def test_one_step_of_each_network_reduces_its_own_loss(config):
+    family = get_family(config.family)
+    recipe = {"name": "test", "model": {"family": family.name}, "training": {"steps": 1}}
+    objective = build_objective(Recipe.from_dict({**recipe, "objective": family.objective}).objective)
+    batch = Batch(real_samples(config), labels_of(config))
+    networks = build(config)
+
+    def loss(role: str) -> Tensor:
+        torch.manual_seed(1)  # the same latents, noise and dropout each time
+        context = StepContext(0, 0.0, lambda network, count: network.sample_latents(count), nullcontext)
+        return sum_terms(getattr(objective, f"{role}_loss")(networks, batch, context).terms)
+
+    for role, network in networks.items():
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+        before = loss(role)
+        optimizer.zero_grad()
+        before.backward()
+        optimizer.step()
+        assert loss(role) < before, role
+
+
+def test_bfloat16_arithmetic_is_finite(config):
+    for network in used(config).values():
+        network.train().zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            output = network(*inputs(network))
+        assert all(part.isfinite().all() for part in tensors(output))
+        probe(output).backward()
+        assert_gradients(network)
+
+
+# ------------------------------------------------------------------------------------------- reproducible and portable
+
+
+def test_seed_decides_networks_and_outputs(config):
+    def once(seed: int) -> list[Tensor]:
+        torch.manual_seed(seed)
+        networks = build(config)
+        outputs = [part for network in networks.values() for part in tensors(network(*inputs(network)))]
+        return [*outputs, *(tensor for network in networks.values() for tensor in network.state_dict().values())]
+
+    first, second, other = once(1), once(1), once(2)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not torch.equal(first[0], other[0])
+
+
+def test_save_and_load_change_no_bit(config, tmp_path):
+    for role, network in used(config).items():
+        network.eval().save_pretrained(tmp_path / role)
+        loaded = type(network).from_pretrained(tmp_path / role)
+        assert not loaded.training
+        assert loaded.config == config
+        state, loaded_state = network.state_dict(), loaded.state_dict()
+        assert list(state) == list(loaded_state)
+        assert all(torch.equal(tensor, loaded_state[name]) for name, tensor in state.items())
+        arguments = inputs(network)
+        for before, after in zip(tensors(network(*arguments)), tensors(loaded(*arguments)), strict=True):
+            assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
+def test_half_precision_weights_load_and_compute(config, dtype, tmp_path):
+    network = used(config)[get_family(config.family).main_role].eval()
+    network.save_pretrained(tmp_path)
+    config.processor().save_pretrained(tmp_path)
+    pipeline = ganzoo.from_pretrained(tmp_path, dtype=dtype)
+    assert dtype in {parameter.dtype for parameter in pipeline.network.parameters()}
+    arguments = inputs(network)
+    with torch.inference_mode():
+        exact = tensors(network(*arguments))
+        half = tensors(pipeline.network(arguments[0].to(dtype), *arguments[1:]))
+    for expected, found in zip(exact, half, strict=True):
+        assert (expected - found.float()).abs().max() <= 0.05 * expected.abs().max()
+    if isinstance(pipeline, GANPipeline):
+        assert pipeline.sample(2, seed=0).samples.isfinite().all()
+
+
+def test_sample_depends_on_its_own_seed_alone(gan_config):
+    pipeline = PIPELINES["generator"](used(gan_config)["generator"], gan_config.processor())
+    together = pipeline.sample(4, seed=0)
+    for batch_size in (1, 3):
+        apart = pipeline.sample(4, seed=0, batch_size=batch_size)
+        torch.testing.assert_close(apart.samples, together.samples, rtol=1e-4, atol=1e-5)
+    alone = pipeline.sample(seed=3)
+    torch.testing.assert_close(alone.samples[0], together.samples[3], rtol=1e-4, atol=1e-5)
+    if gan_config.num_classes:
+        assert alone.labels[0] == together.labels[3]
+    assert torch.equal(pipeline.sample(4, seed=0).samples, together.samples)
+    assert not torch.allclose(together.samples[0], together.samples[1])
+
+
+def test_sampling_leaves_the_global_random_state_alone(gan_config):
+    pipeline = PIPELINES["generator"](used(gan_config)["generator"], gan_config.processor())
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    first, second = pipeline.sample(2).samples, pipeline.sample(2).samples
+    assert not torch.equal(first, second), "without a seed every call draws anew"
+    pipeline.sample(2, seed=0)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.array_equal(np.random.get_state()[1], before[2])
+
+
+# --------------------------------------------------------------------------------------------------------------- recipes
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_family_has_a_recipe(name):
+    if not get_family(name).config.__module__.startswith("ganzoo."):
+        pytest.skip("an installed package keeps its recipes itself")
+    assert name in {load_recipe(recipe).model["family"] for recipe in RECIPES}, f"recipes/*/ has none for {name}"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_describes_a_model_that_can_be_built(recipe):
+    loaded = load_recipe(recipe)
+    assert loaded.name == recipe, "a recipe's file has the recipe's name"
+    values = dict(loaded.model)
+    with torch.device("meta"):
+        build(get_family(values.pop("family")).config.from_dict(values))
+
+
+def write_pictures(folder: Path, config: GANConfig, splits: set[str]) -> None:
+    """A folder of noisy pictures in two classes, that a processor need not resize."""
+    for split in splits:
+        for number, image in enumerate(config.processor().decode(real_samples(config), "pil")):
+            path = folder / split / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)
+
+
+# Modality -> writer of synthetic data.
+SYNTHETIC_DATA = {"image": write_pictures}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_trains_and_publishes(recipe, tmp_path):
+    """Two steps of every recipe, with its own objective and optimisers but tiny networks and synthetic data."""
+    loaded = load_recipe(recipe)
+    family = get_family(loaded.model["family"])
+    classes = {key: value for key, value in loaded.model.items() if key == "num_classes"}
+    write = SYNTHETIC_DATA[family.modality]
+    write(tmp_path / "data", family.tiny_config(**classes), {loaded.data.split, loaded.evaluation.split})
+    overrides = {
+        "model": {"family": family.name, **family.tiny, **classes},
+        "data.path": str(tmp_path / "data"),
+        "phases": [],
+        "training.steps": 2,
+        "training.batch_size": 4,
+        "training.precision": "fp32",
+        "training.log_every": 1,
+        "training.num_preview_samples": 4,
+        "evaluation.metrics": [],
+        "evaluation.every": None,
+    }
+    run = ganzoo.train(recipe, output=tmp_path / "run", quiet=True, **overrides)
+    assert run.finished and run.step == 2
+    published = tmp_path / "run" / "pipeline"
+    assert check_card((published / "README.md").read_text(encoding="utf-8")) == []
+    assert [check for check in ganzoo.verify(published) if not check.passed] == []
+    if "discriminator" in family.networks:
+        assert isinstance(ganzoo.Discriminator.from_pretrained(published), Discriminator)
