@@ -187,7 +187,7 @@ def test_an_unreadable_image_is_named_and_nothing_is_left(tmp_path, root):
     content = (pictures / "b.png").read_bytes()
     for broken in (b"not a picture", content[: len(content) // 2], b""):
         (pictures / "b.png").write_bytes(broken)
-        with pytest.raises(UserError, match=rf"Sample 1, {pictures}/b\.png, of {pictures} \(train\) cannot be used"):
+        with pytest.raises(UserError, match=rf"Sample 1, {pictures}/b\.png, of pictures \(train\) cannot be used"):
             data.load_data(DataConfig(path=str(pictures)), GREY)
         assert entries(root) == []
 

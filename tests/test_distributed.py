@@ -66,7 +66,6 @@ def under_torchrun(tmp_path_factory):
         {"recipe": RECIPE, "output": str(folder / "plain"), "overrides": {**PLAIN, "training.batch_size": 4}},
     ]
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    # The reports are left out by removing what draws their curves' points: there are none to draw.
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     done = subprocess.run(
         [*command, str(WORKER), str(folder / "jobs.json")],
@@ -142,7 +141,7 @@ def test_two_killed_processes_resume_exactly(under_torchrun, tmp_path):
         runs = start_two(tmp_path, resume=True)
         if runs[0].wait_for("write" if kill % 2 else "step"):
             time.sleep(delays.uniform(0, 0.15))
-        # At the same moment, or the one that is left would fail by itself.
+        # Stopped first, or the one that is killed second would notice and fail by itself.
         for run in runs:
             os.kill(run.process.pid, signal.SIGSTOP)
         for run in runs:

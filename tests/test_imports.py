@@ -7,9 +7,9 @@ import graphlib
 import importlib
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,12 +62,17 @@ def test_errors_and_lists_of_the_api_import_no_torch():
 
 @pytest.mark.parametrize("command", ["--help", "list"])
 def test_help_and_list_answer_at_once(command):
-    """0.3 s is the promise; the best of five, because others use the machine too."""
+    """0.3 s is the promise. In processor time, the best of five: others use the machine too."""
+
+    def spent() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = spent()
         subprocess.run([sys.executable, "-m", "ganzoo", command], check=True, capture_output=True)
-        times.append(time.perf_counter() - start)
+        times.append(spent() - start)
     assert min(times) < 0.3, times
 
 

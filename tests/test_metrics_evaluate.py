@@ -138,8 +138,9 @@ class TestEmbedders:
 
     def test_a_generator_is_no_embedder(self, tmp_path):
         family = ganzoo.get_family("dcgan")
-        family.networks["generator"](family.config.from_dict(family.tiny)).save_pretrained(tmp_path)
-        ImageProcessor(resolution=8, channels=1).save_pretrained(tmp_path)
+        config = family.tiny_config()
+        family.networks["generator"](config).save_pretrained(tmp_path)
+        config.processor().save_pretrained(tmp_path)
         with pytest.raises(UserError, match="must be a classifier"):
             get_embedder(tmp_path)
 

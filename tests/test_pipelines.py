@@ -17,6 +17,7 @@ from PIL import Image
 import ganzoo
 from ganzoo.errors import CheckpointError, GanzooError, NotFoundError, UserError
 from ganzoo.files import load_tensors
+from ganzoo.metrics import MetricResult
 from ganzoo.pipelines import ClassifierPipeline, GANPipeline
 from ganzoo.processors import ImageProcessor, make_grid, to_pil
 from ganzoo.registry import get_family
@@ -323,12 +324,23 @@ def test_a_gpu_draws_the_same(conditional, tmp_path):
     assert all(check.passed for check in ganzoo.verify(tmp_path / "again"))
 
 
+RESULT = MetricResult(
+    name="kid",
+    value=0.1,
+    num_real=9,
+    num_generated=9,
+    embedder="pixels",
+    dataset="digits",
+    split="test",
+    seed=0,
+    parameters={"degree": 3},
+    floor=0.01,
+)
+
+
 def test_a_trained_checkpoint_survives_loading_and_saving(tiny_checkpoint, tmp_path):
     first = ganzoo.from_pretrained(tiny_checkpoint)
-    first.metrics = [
-        {"name": "kid", "value": 0.1, "num_real": 9, "num_generated": 9, "embedder": "pixels", "dataset": "digits"}
-        | {"split": "test", "seed": 0, "parameters": {"degree": 3}, "floor": 0.01}
-    ]
+    first.metrics = [RESULT.to_dict()]
     first.save_pretrained(tmp_path / "one")
     second = ganzoo.from_pretrained(tmp_path / "one")
     second.save_pretrained(tmp_path / "two")
@@ -336,7 +348,7 @@ def test_a_trained_checkpoint_survives_loading_and_saving(tiny_checkpoint, tmp_p
     assert third.recipe == first.recipe and third.recipe.name == "dcgan-digits"
     assert third.training == first.training and third.training["steps"] == 4
     assert third.processor == first.processor and third.config == first.config
-    assert [{k: third.metrics[0][k] for k in first.metrics[0]}] == first.metrics
+    assert third.metrics == first.metrics and MetricResult(**third.metrics[0]) == RESULT
     for mine, theirs in ((first.network, third.network), (first.discriminator, third.discriminator)):
         ours, others = mine.state_dict(), theirs.state_dict()
         assert ours.keys() == others.keys() and all(torch.equal(ours[name], others[name]) for name in ours)
@@ -374,9 +386,8 @@ def test_a_new_pipeline_saves_without_recipe_and_metrics(tmp_path):
 
 
 def test_metrics_can_be_taken_back(tiny_checkpoint, tmp_path):
-    record = {"name": "kid", "value": 1.0, "num_real": 9, "num_generated": 9, "embedder": "pixels"}
     pipe = ganzoo.from_pretrained(tiny_checkpoint)
-    pipe.metrics = [{**record, "dataset": None, "split": None, "seed": 0}]
+    pipe.metrics = [RESULT.to_dict()]
     pipe.save_pretrained(tmp_path)
     measured = ganzoo.from_pretrained(tmp_path)
     measured.metrics = []

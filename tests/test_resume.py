@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_processes import (
+from training_helpers import (
     GANZOO,
     PATIENCE,
+    checkpoints,
     command_in_process,
     differing,
     environment,
+    leftovers,
     state_of,
     train_in_process,
 )
@@ -53,14 +55,6 @@ SHORT = {"training.steps": 12}
 
 def train(output, overrides, **options):
     return ganzoo.train(RUN, output=output, quiet=True, **overrides, **options)
-
-
-def leftovers(folder):
-    return [path.name for path in folder.rglob(".tmp-*")]
-
-
-def checkpoints(folder):
-    return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
 
 @pytest.fixture(autouse=True)
@@ -202,27 +196,27 @@ def test_two_damaged_checkpoints_fall_back_to_the_third(run_copy, short_run):
     assert differing(state_of(run_copy, 12), short_run[1]) == []
 
 
-def test_with_all_checkpoints_damaged_training_starts_anew_and_says_so(run_copy, short_run):
+def test_with_all_checkpoints_damaged_nothing_is_overwritten(run_copy):
     for checkpoint in (run_copy / "checkpoints").iterdir():
         DAMAGES["half the optimisers"](checkpoint)
-    run = train(run_copy, SHORT, resume=True)
-    assert len(run.warnings) == 3 and "training starts anew" in run.warnings[-1]
-    assert not any("starts anew" in warning for warning in run.warnings[:-1])
-    assert differing(state_of(run_copy, 12), short_run[1]) == []
-    assert [row["step"] for row in read_rows(run_copy / "metrics.jsonl") if row["event"] == "train"] == [5, 10, 12]
+    before = checkpoints(run_copy)
+    with pytest.raises(CheckpointError, match="none of the 3 checkpoints .* can be read .* another output folder"):
+        train(run_copy, SHORT, resume=True)
+    assert checkpoints(run_copy) == before
 
 
 def test_damaged_checkpoints_do_not_crowd_out_good_ones(run_copy):
-    # Started anew below the numbers of damaged checkpoints, and killed: the new checkpoint must be there.
-    for checkpoint in (run_copy / "checkpoints").iterdir():
+    # Fallen back, the run is at steps below those of the damaged checkpoints for a while.
+    newest, middle, oldest = sorted((run_copy / "checkpoints").iterdir(), reverse=True)
+    for checkpoint in (newest, middle):
         DAMAGES["half the optimisers"](checkpoint)
-    assert train_in_process(RUN, run_copy, {**SHORT, "training.checkpoint_every": 2}, resume=True, kill=("write", 1.0))
-    good = [path for path in (run_copy / "checkpoints").glob("step-*") if not is_damaged(path, SHORT)]
-    assert good
+    step = int(oldest.name.removeprefix("step-"))
+    train(run_copy, {**SHORT, "training.steps": step + 1}, resume=True)
+    assert checkpoints(run_copy) == [oldest.name, f"step-{step + 1:08d}"]
 
 
-def is_damaged(checkpoint, overrides):
-    trainer = build_trainer(load_recipe(RUN, overrides), torch.device("cpu"))[1]
+def is_damaged(checkpoint):
+    trainer = build_trainer(load_recipe(RUN, SHORT), torch.device("cpu"))[1]
     before = {name: module.state_dict() for name, module in trainer.modules.items()}
     before = {name: {key: tensor.clone() for key, tensor in state.items()} for name, state in before.items()}
     try:
@@ -238,7 +232,7 @@ def is_damaged(checkpoint, overrides):
 
 def test_every_flipped_bit_of_the_training_state_is_noticed(run_copy):
     checkpoint = run_copy / "checkpoints/step-00000012"
-    assert not is_damaged(checkpoint, SHORT)
+    assert not is_damaged(checkpoint)
     places = random.Random(1)
     files = sorted((checkpoint / "training_state").iterdir())
     assert len(files) == 5
@@ -249,7 +243,7 @@ def test_every_flipped_bit_of_the_training_state_is_noticed(run_copy):
         place = places.randrange(min(1000, len(content)) if places.random() < 0.5 else len(content))
         damaged[place] ^= 1 << places.randrange(8)
         path.write_bytes(damaged)
-        assert is_damaged(checkpoint, SHORT), f"bit flip at byte {place} of {path.name}"
+        assert is_damaged(checkpoint), f"bit flip at byte {place} of {path.name}"
         path.write_bytes(content)
 
 
@@ -390,7 +384,9 @@ def test_sigterm_and_ctrl_c_save_and_the_resumed_run_is_exact(uninterrupted, tmp
         assert process.returncode == 0, errors
         end = read_rows(folder / "metrics.jsonl")[-1]
         assert (end["event"], end["status"]) == ("end", "interrupted")
-        assert f"stopped at step {end['step']}" in output and "--resume" in output and "Traceback" not in errors
+        recipe = folder / "recipe.yaml"  # with every override of the first command in it
+        assert f"stopped at step {end['step']}; " in output
+        assert f"Go on with: ganzoo train {recipe} --output {folder} --resume\n" in output
         assert stopped_at[-1] < end["step"] < 60
         assert checkpoints(folder)[-1] == f"step-{end['step']:08d}"
         stopped_at.append(end["step"])

@@ -1,63 +1,26 @@
-"""The trainer's steps against closed forms and a plain loop, and what surrounds them: phases, failures, reproducibility."""
+"""A training step: the order of its updates, its arithmetic against a plain loop, precision, phases, and its hot path."""
 
 from __future__ import annotations
 
-import json
 import math
-import random
-import time
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from training_helpers import NO_BATCH_STATISTICS, make_trainer
 
-import ganzoo
-from ganzoo.cli import run as run_command
 from ganzoo.data.sampler import batch_indices
-from ganzoo.errors import TrainingError, UserError
+from ganzoo.errors import UserError
 from ganzoo.metrics.frechet import frechet_distance
-from ganzoo.training.ema import EMA
-from ganzoo.training.optimizers import learning_rate_factor
 from ganzoo.training.randomness import mix
-from ganzoo.training.recipe import LOSSES, ScheduleConfig, load_recipe
-from ganzoo.training.run import RunLoop, build_trainer
-from ganzoo.training.state import load_checkpoint
-from ganzoo.training.trackers import read_rows
+from ganzoo.training.recipe import LOSSES
 
-CPU = torch.device("cpu")
-RECIPE = {
-    "name": "tiny",
-    "model": {"family": "dcgan", "resolution": 8, "channels": 1, "width": 4, "latent_dim": 8},
-    "objective": {"loss": "non-saturating"},
-    "training": {
-        "steps": 20,
-        "batch_size": 8,
-        "precision": "fp32",
-        "ema_half_life": 100,
-        "log_every": 1,
-        "sample_every": None,
-        "num_preview_samples": 4,
-        "checkpoint_every": 1000,
-    },
-}
-# Networks whose samples do not see each other: what they compute does not depend on how samples are batched.
-NO_BATCH_STATISTICS = {"model.generator_norm": "none", "model.discriminator_norm": "none"}
 SGD = {
     "generator_optimizer": {"type": "sgd", "learning_rate": 0.5},
     "discriminator_optimizer": {"type": "sgd", "learning_rate": 0.5},
 }
-
-
-def make_trainer(**overrides):
-    return build_trainer(load_recipe(RECIPE, overrides), CPU)[1]
-
-
-def train(output, **options):
-    return ganzoo.train(RECIPE, output=output, quiet=True, **options)
 
 
 def weights(network):
@@ -82,116 +45,6 @@ def spy(monkeypatch, trainer, role, before=None, after=None):
         return loss
 
     monkeypatch.setattr(trainer.objective, name, spied, raising=True)
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    # Drawing its curves takes longer than the runs here; test_report.py has it.
-    monkeypatch.setattr("ganzoo.training.run.write_report", lambda folder: None)
-
-
-# --------------------------------------------------------------------------------------------------------- schedules
-
-
-@pytest.mark.parametrize(
-    ("schedule", "expected"),
-    [
-        ({"type": "constant"}, {0: 1.0, 50: 1.0, 99: 1.0}),
-        ({"type": "linear"}, {0: 1.0, 25: 0.75, 50: 0.5, 99: 0.01, 100: 0.0}),
-        ({"type": "linear", "final": 0.2, "start": 0.5}, {0: 1.0, 50: 1.0, 75: 0.6, 100: 0.2, 120: 0.2}),
-        ({"type": "cosine"}, {0: 1.0, 50: 0.5, 100: 0.0, 20: 0.5 * (1 + math.cos(0.2 * math.pi))}),
-        ({"type": "cosine", "final": 0.1}, {50: 0.55, 100: 0.1}),
-        ({"type": "exponential", "final": 0.01}, {0: 1.0, 50: 0.1, 100: 0.01, 25: math.exp(0.25 * math.log(0.01))}),
-        ({"type": "constant", "warmup": 10}, {0: 0.1, 4: 0.5, 9: 1.0, 10: 1.0}),
-        ({"type": "linear", "warmup": 50}, {24: 0.5 * 0.76, 49: 0.51, 75: 0.25}),
-    ],
-)
-def test_schedules_in_closed_form(schedule, expected):
-    config = ScheduleConfig(**schedule)
-    for step, factor in expected.items():
-        assert learning_rate_factor(config, step, 100) == pytest.approx(factor, abs=1e-12)
-
-
-def test_each_step_uses_the_learning_rate_of_its_schedule():
-    trainer = make_trainer(
-        **{
-            "training.steps": 10,
-            "generator_optimizer": {"learning_rate": 1e-2, "schedule": {"type": "linear"}},
-            "discriminator_optimizer": {"learning_rate": 3e-3, "schedule": {"type": "constant", "warmup": 4}},
-        }
-    )
-    rates = {"generator": [], "discriminator": []}
-    for _ in range(10):
-        trainer.train_step()
-        for role, optimizer in trainer.optimizers.items():
-            rates[role] += {group["lr"] for group in optimizer.param_groups}
-    assert rates["generator"] == pytest.approx([1e-2 * (1 - step / 10) for step in range(10)])
-    assert rates["discriminator"] == pytest.approx([3e-3 * min(1, (step + 1) / 4) for step in range(10)])
-
-
-# --------------------------------------------------------------------------------------------------------------- EMA
-
-
-def test_the_average_has_its_half_life_in_samples():
-    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    with torch.no_grad():
-        for tensor in (*network.parameters(), network[1].running_mean, network[1].running_var):
-            tensor.zero_()
-    ema = EMA(network, half_life=500, rampup=1.0)
-    with torch.no_grad():
-        for tensor in (*network.parameters(), network[1].running_mean, network[1].running_var):
-            tensor.fill_(1.0)
-    for step in range(20):
-        # From 10,000 samples on, so that the half-life is no longer short: 20 updates by 100 samples are 4 half-lives.
-        ema.update(100, 10_000 + 100 * step)
-    for tensor in (*ema.average.parameters(), ema.average[1].running_mean, ema.average[1].running_var):
-        torch.testing.assert_close(tensor, torch.full_like(tensor, 1 - 0.5**4))
-
-
-def test_the_average_is_short_at_first():
-    network = nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(network.weight)
-    ema = EMA(network, half_life=1e6, rampup=0.05)
-    nn.init.ones_(network.weight)
-    ema.update(10, 200)  # 10 samples are one half-life of 5 % of 200 samples
-    assert ema.average.weight.item() == pytest.approx(0.5)
-    ema.update(10, 10)  # a half-life far below one update: nothing of the past is left
-    assert ema.average.weight.item() == pytest.approx(1.0)
-
-
-def test_the_trainers_average_follows_weights_and_statistics_and_copies_counters():
-    trainer = make_trainer(**{"training.ema_half_life": 60, "training.ema_rampup": 0.5})
-    network = trainer.networks["generator"]
-    averaged = {name: tensor.double() for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
-    assert any(name.endswith("running_mean") for name in averaged)
-    for step in range(1, 31):
-        trainer.train_step()
-        decay = 0.5 ** (8 / min(60, 0.5 * 8 * step))
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point():
-                averaged[name] = decay * averaged[name] + (1 - decay) * tensor.double()
-    average = trainer.ema.average.state_dict()
-    for name, tensor in network.state_dict().items():
-        if name in averaged:
-            torch.testing.assert_close(average[name].double(), averaged[name], rtol=1e-5, atol=1e-6)
-        else:
-            assert name.endswith("num_batches_tracked") and torch.equal(average[name], tensor) and tensor == 30
-    assert not trainer.ema.average.training
-
-
-def test_the_average_copies_spectral_norm_vectors_which_must_stay_of_length_one():
-    network = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 5))
-    ema = EMA(network, half_life=10, rampup=1.0)
-    for step in range(1, 10):
-        network(torch.randn(4, 6))
-        with torch.no_grad():
-            network.parametrizations.weight.original.add_(torch.randn(5, 6))
-        ema.update(1, step)
-    vectors = {name: tensor for name, tensor in ema.average.named_buffers() if name.endswith(("._u", "._v"))}
-    assert len(vectors) == 2
-    for name, tensor in vectors.items():
-        assert torch.equal(tensor, dict(network.named_buffers())[name])
-        assert tensor.norm().item() == pytest.approx(1.0, abs=1e-5)
 
 
 # --------------------------------------------------------------------------------------------------- the order of updates
@@ -460,76 +313,6 @@ def test_reduced_precision_trains_on_the_cpu(precision):
         assert means[name] == pytest.approx(expected[name], rel=0.05)
 
 
-def test_an_overflow_of_fp16_skips_the_step_and_the_run_goes_on(tmp_path):
-    # The weight makes the scaled gradients overflow until the scale has fallen.
-    run = train(tmp_path, **{"training.precision": "fp16", "objective.feature_matching": 1e4, "training.steps": 4})
-    rows = [row for row in read_rows(tmp_path / "metrics.jsonl") if row["event"] == "train"]
-    assert run.finished and [row["step"] for row in rows] == [1, 2, 3, 4]
-    assert not math.isfinite(float(rows[0]["generator/grad_norm"]))
-    state = json.loads((tmp_path / "checkpoints/step-00000004/training_state/state.json").read_text())
-    assert state["scalers"]["generator"]["scale"] < 65536
-    assert all(tensor.isfinite().all() for tensor in run.pipeline.network.state_dict().values())
-
-
-# ----------------------------------------------------------------------------------------------------- going wrong
-
-EXPLODING = {
-    "objective.loss": "least-squares",
-    "generator_optimizer": {"type": "sgd", "learning_rate": 10.0},
-    "discriminator_optimizer": {"type": "sgd", "learning_rate": 10.0},
-    **NO_BATCH_STATISTICS,
-}
-
-
-def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, capsys):
-    calm = {f"{role}_optimizer.learning_rate": 0.01 for role in ("generator", "discriminator")}
-    train(tmp_path, **{**EXPLODING, **calm, "training.steps": 5})
-    recipe = tmp_path / "exploding.yaml"
-    recipe.write_text(load_recipe(RECIPE, {**EXPLODING, "training.steps": 500}).to_yaml())
-    code = run_command(["train", str(recipe), "--output", str(tmp_path), "--resume", "--quiet"])
-    error = capsys.readouterr().err
-    assert code == 1 and error.count("\n") == 1
-    assert "became NaN or infinite" in error and "step-00000005" in error and "lower learning rates" in error
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000005"]
-    trainer = make_trainer(**EXPLODING)
-    load_checkpoint(trainer, tmp_path / "checkpoints/step-00000005")
-    assert trainer.step == 5
-    end = read_rows(tmp_path / "metrics.jsonl")[-1]
-    assert (end["event"], end["status"]) == ("end", "failed")
-
-
-def test_nan_between_two_rows_of_the_log_never_gets_into_a_checkpoint(tmp_path):
-    options = {**EXPLODING, "training.log_every": 1000, "training.checkpoint_every": 1, "training.steps": 500}
-    with pytest.raises(TrainingError, match="the weights became NaN.*The last good checkpoint is kept"):
-        train(tmp_path, **options)
-    newest = max((tmp_path / "checkpoints").iterdir())
-    trainer = make_trainer(**options)
-    load_checkpoint(trainer, newest)
-    for module in trainer.modules.values():
-        assert all(tensor.isfinite().all() for tensor in module.state_dict().values())
-
-
-def test_without_a_checkpoint_the_error_says_so(tmp_path):
-    with pytest.raises(TrainingError, match="There is no checkpoint from before"):
-        train(tmp_path, **{**EXPLODING, "training.steps": 500})
-    assert not (tmp_path / "checkpoints").exists()
-
-
-def test_statistics_that_are_not_finite_are_not_saved(tmp_path, monkeypatch):
-    # What an overflow in a forward pass leaves although the step itself was skipped.
-    from ganzoo.training.trainer import Trainer
-
-    original = Trainer.train_step
-
-    def spoiled(self, **options):
-        original(self, **options)
-        self.networks["generator"].blocks[0][1].running_var.fill_(math.inf)
-
-    monkeypatch.setattr(Trainer, "train_step", spoiled)
-    with pytest.raises(TrainingError, match="NaN or infinite by step 2"):
-        train(tmp_path, **{"training.steps": 2})
-
-
 # -------------------------------------------------------------------------------------------------------------- phases
 
 
@@ -549,17 +332,6 @@ def test_a_warm_up_phase_updates_only_its_network():
         assert not equal(weights(discriminator), before)
         assert equal(weights(generator), start) == (step < 3)
         assert equal(weights(trainer.ema.average), start) == (step < 3)
-
-
-def test_the_log_names_the_phase(tmp_path):
-    phases = [
-        {"name": "warm-up", "steps": 1, "updates": {"discriminator": 1}},
-        {"name": "both", "steps": 2, "updates": {"discriminator": 1, "generator": 1}},
-    ]
-    train(tmp_path, **{"phases": phases, "training.steps": 3})
-    rows = [row for row in read_rows(tmp_path / "metrics.jsonl") if row["event"] == "train"]
-    assert [row["phase"] for row in rows] == ["warm-up", "both", "both"]
-    assert "generator/loss" not in rows[0] and "generator/loss" in rows[1]
 
 
 @pytest.mark.parametrize(
@@ -649,107 +421,7 @@ def test_the_host_never_waits_for_the_device_between_two_logs(monkeypatch):
     assert reads.found == ["tolist", "_local_scalar_dense", "_local_scalar_dense"]
 
 
-# ----------------------------------------------------------------------------------------------------- reproducibility
-
-
-def test_two_runs_are_equal_bit_by_bit_and_another_seed_differs(tmp_path):
-    options = {"training.steps": 4, "model.dropout": 0.2, "objective.augment": ["translation"]}
-    for name, seed in (("first", 3), ("second", 3), ("other", 4)):
-        torch.manual_seed(len(name))  # the caller's random state does not matter
-        train(tmp_path / name, **options, **{"training.seed": seed})
-    for file in ("model.safetensors", "discriminator/model.safetensors"):
-        first, second, other = (
-            (tmp_path / name / "pipeline" / file).read_bytes() for name in ("first", "second", "other")
-        )
-        assert first == second != other
-    losses = [
-        [row["generator/loss"] for row in read_rows(tmp_path / name / "metrics.jsonl") if row["event"] == "train"]
-        for name in ("first", "second", "other")
-    ]
-    assert losses[0] == losses[1] != losses[2]
-
-
-def test_training_leaves_the_callers_random_state_alone(tmp_path):
-    torch.manual_seed(1), np.random.seed(1), random.seed(1)
-    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    train(tmp_path, **{"training.steps": 2, "training.sample_every": 1})
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.array_equal(np.random.get_state()[1], before[1])
-    assert random.getstate() == before[2]
-    with pytest.raises(TrainingError):
-        train(tmp_path / "failing", **{**EXPLODING, "training.steps": 500})
-    assert torch.equal(torch.get_rng_state(), before[0])
-
-
-def test_watching_a_run_does_not_change_it(tmp_path):
-    # Without an average the network that is sampled and measured is the one that is trained: it must stay in train mode.
-    options = {"training.steps": 4, "training.ema_half_life": None}
-    watched = {
-        "training.sample_every": 1,
-        "training.log_every": 1,
-        "training.checkpoint_every": 1,
-        "evaluation": {"metrics": ["frechet_distance"], "num_samples": 16, "embedder": "pixels", "every": 1},
-    }
-    train(tmp_path / "alone", **options)
-    run = train(tmp_path / "watched", **options, **watched)
-    assert run.metrics[0]["name"] == "frechet_distance"
-    rows = read_rows(tmp_path / "watched/metrics.jsonl")
-    assert [row["step"] for row in rows if row["event"] == "evaluation"] == [1, 2, 3, 4]
-    alone, watched = (tmp_path / name / "pipeline/model.safetensors" for name in ("alone", "watched"))
-    assert alone.read_bytes() == watched.read_bytes()
-
-
-# -------------------------------------------------------------------------------------------------------------- the run
-
-
-def test_an_output_folder_that_holds_a_run_is_refused(tmp_path):
-    first = train(tmp_path, **{"training.steps": 1})
-    assert first.step == 1
-    model = (tmp_path / "pipeline/model.safetensors").read_bytes()
-    with pytest.raises(UserError, match="holds a run already; pass resume=True"):
-        train(tmp_path, **{"training.steps": 2})
-    assert (tmp_path / "pipeline/model.safetensors").read_bytes() == model
-    assert train(tmp_path, resume=True, **{"training.steps": 2}).step == 2
-
-
-def test_overrides_reach_the_run_and_wrong_ones_are_refused(tmp_path):
-    run = train(tmp_path, **{"training.steps": 2, "model.width": 5, "generator_optimizer.learning_rate": 1e-3})
-    assert run.step == 2 and run.pipeline.config.width == 5
-    saved = load_recipe(tmp_path / "pipeline/recipe.yaml")
-    assert saved.training.steps == 2 and saved.generator_optimizer.learning_rate == 1e-3
-    with pytest.raises(UserError, match="Did you mean 'batch_size'"):
-        train(tmp_path / "other", **{"training.batchsize": 2})
-    assert RECIPE["training"]["steps"] == 20  # the caller's values are not ours to change
-
-
-def test_the_clock_counts_every_second_once(tmp_path, monkeypatch):
-    spent = []
-
-    def timed(self, step=RunLoop.step):
-        started = time.monotonic()
-        step(self)
-        spent.append(time.monotonic() - started)
-
-    monkeypatch.setattr(RunLoop, "step", timed)
-    train(tmp_path, **{"training.steps": 12, "training.log_every": 5})
-    rows = read_rows(tmp_path / "metrics.jsonl")
-    seconds = [row["seconds"] for row in rows if row["event"] in ("train", "end")]
-    assert seconds == sorted(seconds) and 0.9 * sum(spent) < seconds[-1] < 1.5 * sum(spent)
-    assert [row["step"] for row in rows if row["event"] == "train"] == [5, 10, 12]  # the last step is always logged
-
-
-def test_a_conditional_model_needs_labels_and_enough_classes(tmp_path):
-    for number in range(4):
-        Image.new("L", (8, 8), number).save(tmp_path / f"{number}.png")
-    with pytest.raises(UserError, match="num_classes=10, but .* has no labels"):
-        make_trainer(**{"model.num_classes": 10, "data.path": str(tmp_path)})
-    with pytest.raises(UserError, match="num_classes=5, but the data has 10 classes"):
-        make_trainer(**{"model.num_classes": 5})
-
-
-def test_an_unknown_device_is_refused(tmp_path):
-    with pytest.raises(UserError, match="unknown device 'gpu'"):
-        train(tmp_path, **{"training.device": "gpu"})
+# ---------------------------------------------------------------------------------------------------------------- it learns
 
 
 def test_training_gets_closer_to_the_data():

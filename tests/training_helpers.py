@@ -54,6 +54,16 @@ EXPLODING = {
 }
 
 
+def make_trainer(**overrides: Any) -> Any:
+    """The trainer of RECIPE with overrides, on the CPU; training has not begun."""
+    import torch
+
+    from ganzoo.training.recipe import load_recipe
+    from ganzoo.training.run import build_trainer
+
+    return build_trainer(load_recipe(RECIPE, overrides), torch.device("cpu"))[1]
+
+
 def environment(**changes: str) -> dict[str, str]:
     """The environment of a training command."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **changes}

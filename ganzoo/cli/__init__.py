@@ -33,7 +33,7 @@ class LazyGroup(click.Group):
     """Imports a command's module when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS]  # not list(COMMANDS): once the command is used, `list` is its module here
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
@@ -51,18 +51,25 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([*COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, message="ganzoo %(version)s")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """A zoo of generative adversarial networks for images, audio and text.
 
     \b
     ganzoo sample dcgan-mnist --num 16 --seed 0        pictures from a pretrained model
     ganzoo train dcgan-digits training.steps=500       train a recipe, two values changed
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -82,9 +89,8 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         hint = f" (see '{error.ctx.command_path} --help')" if getattr(error, "ctx", None) else ""
         return _fail(f"{error.format_message()}{hint}", error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output has gone (`ganzoo list | head`): not an error; keep Python from reporting it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        # click's answer when the reader of our output has gone (`ganzoo list | head`), which is no error.
         return 0
     except Exception as error:
         if os.environ.get("GANZOO_TRACEBACK"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -51,7 +52,7 @@ def command(
         split=split,
         embedder=embedder,
         seed=seed,
-        progress=True,
+        progress=sys.stderr.isatty(),
     )
     for result in results:
         click.echo(str(result))

@@ -44,7 +44,7 @@ def command(
     pipeline = GANPipeline.from_pretrained(model, revision=revision, device=device)
     arguments = {"seed": seed, "labels": _parse_labels(labels), "truncation": truncation}
     drawn = pipeline.sample(num_samples, **arguments)
-    target = output or Path("samples") / f"{Path(model).name.partition('@')[0]}.png"
+    target = output or Path("samples") / f"{Path(model).resolve().name.partition('@')[0]}.png"
     if show:
         click.echo(pipeline.processor.show(drawn.samples))
     for path in pipeline.processor.save_samples(drawn.samples, target):

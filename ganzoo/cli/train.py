@@ -24,13 +24,16 @@ def command(recipe: str, overrides: tuple[str, ...], output: Path | None, resume
     `ganzoo info RECIPE` shows every key with its meaning.
     """
     from ganzoo.training import train
+    from ganzoo.training.distributed import World
     from ganzoo.training.recipe import parse_overrides
 
     run = train(recipe, output=output, resume=resume, quiet=quiet, **parse_overrides(overrides))
+    if not World.from_environment().is_main:
+        return 0  # the first process speaks for all
     if not run.finished:
         click.echo(
             f"stopped at step {run.step:,}; the checkpoint is in {run.folder / 'checkpoints'}. "
-            f"Go on with: ganzoo train {recipe} --output {run.folder} --resume"
+            f"Go on with: ganzoo train {run.folder / 'recipe.yaml'} --output {run.folder} --resume"
         )
         return 0
     for record in run.metrics:

@@ -7,6 +7,7 @@ then apply the same update to the same weights, they stay bit-identical.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Mapping
 
@@ -22,7 +23,6 @@ class World:
         self.rank = rank
         self.size = size
         self.local_rank = local_rank
-        self._started = False
 
     @classmethod
     def from_environment(cls) -> World:
@@ -39,18 +39,12 @@ class World:
         return self.rank == 0
 
     def start(self, device: torch.device) -> None:
-        """Joins the other processes."""
+        """Joins the other processes, until this one ends: torchrun's store does not let them meet a second time."""
         if device.type == "cuda":
             torch.cuda.set_device(device)
         if self.size > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=self.rank, world_size=self.size)
-            self._started = True
-
-    def stop(self) -> None:
-        """Leaves the process group, if `start` made it: one that the caller made is the caller's."""
-        if self._started and dist.is_initialized():
-            dist.destroy_process_group()
-        self._started = False
+            atexit.register(_leave)
 
     def barrier(self) -> None:
         if self.size > 1:
@@ -83,6 +77,11 @@ class World:
         value = torch.tensor(float(flag), device=device)
         dist.all_reduce(value, op=dist.ReduceOp.MAX)
         return bool(value.item())
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def running_statistics(network: nn.Module) -> list[Tensor]:

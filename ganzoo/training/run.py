@@ -91,10 +91,7 @@ def train(
         )
     with preserved_rng(device):
         world.start(device)
-        try:
-            return RunLoop(loaded, folder, world, device, quiet=quiet).run()
-        finally:
-            world.stop()
+        return RunLoop(loaded, folder, world, device, quiet=quiet).run()
 
 
 class RunLoop:

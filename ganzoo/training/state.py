@@ -78,16 +78,23 @@ def load_latest(trainer: Trainer, root: Path, *, warn: Callable[[str], None]) ->
 
     Raises:
         UserError: The newest undamaged checkpoint is one of another model or optimiser.
+        CheckpointError: There are checkpoints, but none can be read. To start anew would overwrite them in the end.
     """
     folders = checkpoint_folders(root)
+    reason = ""
     for path in folders:
         try:
             load_checkpoint(trainer, path)
             return path
         except CheckpointError as error:
-            last = path == folders[-1]
-            then = "none is left, so training starts anew" if last else "falling back to the one before it"
-            warn(f"checkpoint {path.name} is damaged ({error}); {then}")
+            reason = str(error)
+            if path != folders[-1]:
+                warn(f"checkpoint {path.name} is damaged ({error}); falling back to the one before it")
+    if folders:
+        raise CheckpointError(
+            f"none of the {len(folders)} checkpoints in {root} can be read ({reason}); nothing was changed: train into "
+            "another output folder, or move this one away"
+        )
     return None
 
 

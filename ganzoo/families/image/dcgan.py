@@ -4,8 +4,9 @@ Paper: https://arxiv.org/abs/1511.06434, section 3 (guidelines) and section 4 (t
 latents and width 64 is the paper's: 3,576,704 parameters in the generator, 2,765,568 in the discriminator. Other powers of
 two from 8 to 256 follow the same rule: 4x4 at the deepest layer, channels doubling towards it.
 
-Conditional models (`num_classes`) are not in the paper: the generator sees the label as an embedding beside the latents
-(Mirza and Osindero, 2014), the discriminator as a projection (Miyato and Koyama, 2018, equation 3).
+Conditional models (`num_classes`) are not in the paper. As in the conditional GAN (Mirza and Osindero, 2014, section 3.2),
+both networks see the label at their input: the generator as an embedding beside the latents, the discriminator as one more
+channel beside the picture's.
 """
 
 from __future__ import annotations
@@ -38,9 +39,7 @@ class DCGANConfig(ImageGANConfig):
         "batch", description="Normalisation in the discriminator; spectral = of the weights (Miyato et al., 2018)."
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout after each of the discriminator's hidden layers.")
-    label_dim: int = Field(
-        50, ge=1, le=1024, description="Size of the generator's label embedding (conditional models)."
-    )
+    label_dim: int = Field(50, ge=1, le=1024, description="Size of the label embeddings of a conditional model.")
 
     @property
     def hidden_channels(self) -> list[int]:
@@ -87,14 +86,14 @@ class DCGANDiscriminator(Discriminator):
         hidden = config.hidden_channels[::-1]
         norm = config.discriminator_norm
         first = "spectral" if norm == "spectral" else "none"
-        blocks = [_down(config.channels, hidden[0], first, config.dropout)]
+        conditional = config.num_classes is not None
+        self.label_embedding = nn.Embedding(config.num_classes, config.label_dim) if conditional else None
+        self.label_plane = nn.Linear(config.label_dim, config.resolution**2) if conditional else None
+        blocks = [_down(config.channels + conditional, hidden[0], first, config.dropout)]
         blocks += [_down(narrow, wide, norm, config.dropout) for narrow, wide in zip(hidden, hidden[1:], strict=False)]
         self.blocks = nn.ModuleList(blocks)
         self.to_logit = JudgeWhole(hidden[-1], 1, 4, bias=False)
-        self.label_projection = nn.Embedding(config.num_classes, hidden[-1]) if config.num_classes else None
         init_normal_(self)
-        if self.label_projection is not None:
-            nn.init.normal_(self.label_projection.weight, 0.0, 0.02)
         if norm == "spectral":
             for module in list(self.modules()):
                 if isinstance(module, nn.Conv2d):
@@ -102,14 +101,15 @@ class DCGANDiscriminator(Discriminator):
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
-        features = []
         hidden = samples
+        if self.label_embedding is not None:
+            plane = self.label_plane(self.label_embedding(labels)).view(len(samples), 1, *samples.shape[2:])
+            hidden = torch.cat([samples, plane.to(samples.dtype)], dim=1)
+        features = []
         for block in self.blocks:
             hidden = block(hidden)
             features.append(hidden)
         logits = self.to_logit(hidden).flatten()
-        if self.label_projection is not None:
-            logits = logits + (self.label_projection(labels) * hidden.mean(dim=(2, 3))).sum(dim=1)
         return [DiscriminatorOutput(logits, features)]
 
 
