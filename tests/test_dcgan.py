@@ -174,3 +174,15 @@ def test_wrong_labels(num_classes, labels, message):
     ):
         with pytest.raises(UserError, match=message):
             network(torch.zeros(shape), labels)
+
+
+def test_at_the_start_the_latents_matter_more_than_the_label():
+    """Where the label dominates at the start, training ends with one picture a class."""
+    torch.manual_seed(0)
+    generator, _ = ganzoo.create("dcgan", resolution=16, width=8, num_classes=10)
+    generator.eval()
+    latents, labels = generator.sample_latents(10), torch.arange(10)
+    with torch.no_grad():
+        over_latents = generator(latents, torch.full((10,), 3)).std(dim=0).mean()
+        over_labels = generator(latents[:1].expand(10, -1), labels).std(dim=0).mean()
+    assert over_latents > 3 * over_labels > 0

@@ -77,6 +77,7 @@ def train(
 
     Raises:
         UserError: The recipe is wrong, or `output` holds another run and `resume` is not set.
+        CheckpointError: `output` holds checkpoints, and none of them can be read.
         TrainingError: The losses became NaN; the last good checkpoint is kept.
     """
     if isinstance(recipe, Recipe):
@@ -89,7 +90,8 @@ def train(
         raise UserError(
             f"{folder} holds a run already; pass resume=True (--resume) to go on, or another output folder"
         )
-    with preserved_rng(device):
+    # Exact resume needs convolutions whose sums have one order: cuDNN's deterministic ones.
+    with preserved_rng(device), torch.backends.cudnn.flags(benchmark=False, deterministic=True):
         world.start(device)
         return RunLoop(loaded, folder, world, device, quiet=quiet).run()
 
