@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,9 @@ from ganzoo.training.run import RunLoop
 from ganzoo.training.trainer import Trainer, has_fast_bf16
 
 RESULTS = Path(__file__).parent / "results"
+# What is promised; `--check` ends with 1 where a median falls short.
+TARGETS = {"ganzoo fp32": 1.2, "ganzoo bf16": 2.0}
+MAX_OVERHEAD = 0.03
 POOL = 1024  # samples in memory
 
 
@@ -202,11 +206,21 @@ def overhead(resolution: int, batch_size: int, precision: str, steps: int) -> di
     }
 
 
-def main() -> None:
+def shortfalls(rows: list[dict[str, object]]) -> list[str]:
+    """The rows that miss their target, in words."""
+    slow = [row for row in rows if row["case"] in TARGETS and row["speedup"] < TARGETS[row["case"]]]
+    heavy = [row for row in rows if row.get("overhead", 0) > MAX_OVERHEAD]
+    return [f"{r['case']} at {r['resolution']}, {r['threads']} threads: {r['speedup']}x" for r in slow] + [
+        f"{r['case']}: {r['overhead']:+.1%}" for r in heavy
+    ]
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true", help="Few rounds, no overhead table.")
+    parser.add_argument("--check", action="store_true", help="Exit with 1 if a target is missed.")
     options = parser.parse_args()
     rows: list[dict[str, object]] = []
     if options.device == "cpu":
@@ -224,7 +238,11 @@ def main() -> None:
     path = RESULTS / f"train_dcgan_{'cpu' if options.device == 'cpu' else 'gpu'}.json"
     path.write_text(json.dumps({"environment": environment(), "rows": rows}, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path}")
+    missed = shortfalls(rows)
+    for line in missed:
+        print(f"short of its target: {line}")
+    return int(options.check and bool(missed))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
