@@ -7,9 +7,9 @@ INSTALLED := $(VENV)/.installed
 .PHONY: run test lint benchmark catalogue clean
 
 run: $(INSTALLED)  ## Sample a pretrained model, then train the default recipe on real handwritten digits (about 3 minutes).
-	$(BIN)/ganzoo sample dcgan-mnist --num 64 --seed 0 --show
+	$(BIN)/ganzoo sample dcgan-mnist --num 24 --seed 0 --show
 	$(BIN)/ganzoo train dcgan-digits --output runs/dcgan-digits --resume
-	$(BIN)/ganzoo sample runs/dcgan-digits/pipeline --num 64 --seed 0 --output samples/dcgan-digits.png --show
+	$(BIN)/ganzoo sample runs/dcgan-digits/pipeline --num 24 --seed 0 --output samples/dcgan-digits.png --show
 
 test: $(INSTALLED)  ## The whole test suite.
 	$(BIN)/python -m pytest -n 2 --dist worksteal
