@@ -3,7 +3,7 @@
     python benchmarks/train_dcgan.py                 # fp32 and bf16, 64x64 and 32x32, one and two threads
     python benchmarks/train_dcgan.py --device cuda   # bf16 beside the same plain loop at batch 128 and 512
 
-`plain` is the loop of every tutorial: NCHW tensors, two discriminator passes, the default Adam, the discriminator's weight
+`plain` is the loop of every tutorial on the same networks, layer for layer as tutorials write them: NCHW tensors, two discriminator passes, the default Adam, the discriminator's weight
 gradients computed in the generator's step too, `.item()` for the log. `ganzoo` is `Trainer.train_step` with everything that
 it does: gathering and normalising the batch, seeding, statistics, averaging (EMA). The last table adds what surrounds the
 step in a real run: logs, sheets of samples, checkpoints.
@@ -22,9 +22,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from timing import environment, interleave, ratio
+from torch import nn
 
 import ganzoo
 from ganzoo.data.dataset import ArrayDataset
+from ganzoo.nn import JudgeWhole, ProjectLatents
 from ganzoo.processors import ImageProcessor
 from ganzoo.training.distributed import World
 from ganzoo.training.objectives import build_objective
@@ -71,11 +73,27 @@ def ganzoo_step(
     return trainer.train_step
 
 
+class TextbookProjection(nn.ConvTranspose2d):
+    """The first layer as every tutorial writes it: a transposed convolution of 1x1 pictures."""
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        return super().forward(latents[:, :, None, None])
+
+
+def textbook(network: nn.Module) -> nn.Module:
+    """The same network, parameter for parameter, with plain convolutions in place of the layers that ganzoo replaced."""
+    for module in network.modules():
+        plain = {ProjectLatents: TextbookProjection, JudgeWhole: nn.Conv2d}.get(type(module))
+        if plain is not None:
+            module.__class__ = plain
+    return network
+
+
 def plain_step(resolution: int, batch_size: int, device: str, *, channels: int = 3) -> Callable[[], None]:
-    """The textbook loop, fp32, batches already in memory as floats."""
+    """The textbook loop on the textbook layers, fp32, batches already in memory as floats."""
     torch.manual_seed(0)
     generator, discriminator = ganzoo.create("dcgan", resolution=resolution, channels=channels)
-    generator, discriminator = generator.to(device), discriminator.to(device)
+    generator, discriminator = (textbook(network).to(device) for network in (generator, discriminator))
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     batches = [torch.rand(batch_size, channels, resolution, resolution, device=device) * 2 - 1 for _ in range(4)]
