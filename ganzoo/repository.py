@@ -201,12 +201,12 @@ def _reason_offline() -> str:
 
 def _cached_checkpoints(cache_dir: str | Path | None) -> list[str]:
     """Repositories in the Hub's cache that hold a ganzoo checkpoint."""
-    from huggingface_hub import CacheNotFound, scan_cache_dir
+    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
 
     from ganzoo.files import read_json
 
     try:
-        repositories = scan_cache_dir(cache_dir).repos
+        repositories = scan_cache_dir(cache_dir or constants.HF_HUB_CACHE).repos
     except (CacheNotFound, ValueError, OSError):
         return []
     found = set()

@@ -82,7 +82,7 @@ def test_dcgan_mnist_draws_fair_shares_today():
 
     pipe = ganzoo.from_pretrained("dcgan-mnist")
     samples = pipe.processor.to_stored(pipe.sample(2000, seed=10**6, batch_size=250).samples)
-    balance = class_balance(embed_images(samples, get_embedder("digit-classifier")).probabilities)
+    balance = class_balance(embed_images(samples, embedder=get_embedder("digit-classifier")).probabilities)
     assert balance.min_share > 0.04 and balance.max_share < 0.17
 
 
