@@ -92,7 +92,7 @@ def sampling(rounds: int) -> list[dict[str, object]]:
 
 
 def main() -> int:
-    rows = [*imports(7), *loading(9), *sampling(9)]
+    rows = [*imports(7), *loading(21), *sampling(21)]
     for row in rows:
         print(row)
     RESULTS.mkdir(exist_ok=True)

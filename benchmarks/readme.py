@@ -50,12 +50,12 @@ def speed() -> str:
         f"| {r['speedup']:.2f}x |"
         for r in rows
     ]
-    extra = [row for row in data["rows"] if "overhead" in row]
-    lines += [
-        f"\nA whole run (logs, averages, a checkpoint every 500 steps, data from the cache) costs {r['overhead']:+.1%} on top of "
-        f"the bare step ({r['resolution']}x{r['resolution']}, {r['precision']})."
-        for r in extra
-    ]
+    for row in (row for row in data["rows"] if "overhead" in row):
+        low, middle, high = (ratio - 1 for ratio in row["median_ratio_quartiles"])
+        lines.append(
+            f"\nA whole run (logs, averages, a checkpoint every 500 steps, data from the cache) costs {middle:+.1%} "
+            f"(quartiles {low:+.1%} .. {high:+.1%}) on top of the bare step at {row['resolution']}x{row['resolution']}."
+        )
     return "\n".join([*lines, f"\n{data['environment']['processor']}, torch {data['environment']['torch']}."])
 
 
