@@ -301,21 +301,23 @@ class GANPipeline(Pipeline):
             outputs.append(model(part, None if chosen is None else chosen[rows].to(model.device)))
         return Samples(outputs[0] if len(outputs) == 1 else torch.cat(outputs), chosen, drawn)
 
-    def _draw(self, generators: Any, latents: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
-        """Latents and random labels of every sample, each from its own generator, on the CPU."""
+    def _draw(self, generators: Any, latents: Tensor | None, count: int) -> tuple[Tensor, Tensor | None]:
+        """Latents and (of a conditional model) random labels of every sample, each from its own generator, on the CPU."""
         config = self.config
         rows, labels = [], []
         for source in generators:
             if latents is None:
                 rows.append(torch.randn(config.latent_dim, generator=source))
-            labels.append(torch.randint(config.num_classes or 1, (), generator=source))
+            if config.num_classes is not None:
+                labels.append(torch.randint(config.num_classes, (), generator=source))
+        random_labels = torch.stack(labels) if labels else None
         if latents is None:
-            return torch.stack(rows), torch.stack(labels)
+            return torch.stack(rows), random_labels
         if latents.shape != (count, config.latent_dim):
             raise UserError(f"latents must have the shape {(count, config.latent_dim)}, not {tuple(latents.shape)}")
-        return latents.detach().cpu(), torch.stack(labels)
+        return latents.detach().cpu(), random_labels
 
-    def _labels(self, count: int, labels: Any, random_labels: Tensor) -> Tensor | None:
+    def _labels(self, count: int, labels: Any, random_labels: Tensor | None) -> Tensor | None:
         num_classes = self.config.num_classes
         if num_classes is None:
             if labels is not None:
