@@ -53,8 +53,8 @@ def speed() -> str:
     for row in (row for row in data["rows"] if "overhead" in row):
         low, middle, high = (ratio - 1 for ratio in row["median_ratio_quartiles"])
         lines.append(
-            f"\nA whole run (logs, averages, a checkpoint every 500 steps, data from the cache) costs {middle:+.1%} "
-            f"(quartiles {low:+.1%} .. {high:+.1%}) on top of the bare step at {row['resolution']}x{row['resolution']}."
+            f"\nA whole run (logs, averages, a checkpoint every 500 steps, data from the cache) beside the bare step at "
+            f"{row['resolution']}x{row['resolution']}: median {middle:+.1%}, quartiles {low:+.1%} to {high:+.1%} on a noisy machine."
         )
     return "\n".join([*lines, f"\n{data['environment']['processor']}, torch {data['environment']['torch']}."])
 
