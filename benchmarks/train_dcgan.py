@@ -26,7 +26,7 @@ from torch import nn
 
 import ganzoo
 from ganzoo.data.dataset import ArrayDataset
-from ganzoo.nn import JudgeWhole, ProjectLatents
+from ganzoo.nn import Conv2d, ConvTranspose2d, JudgeWhole, ProjectLatents
 from ganzoo.processors import ImageProcessor
 from ganzoo.training.distributed import World
 from ganzoo.training.objectives import build_objective
@@ -80,10 +80,18 @@ class TextbookProjection(nn.ConvTranspose2d):
         return super().forward(latents[:, :, None, None])
 
 
+TEXTBOOK = {
+    ProjectLatents: TextbookProjection,
+    JudgeWhole: nn.Conv2d,
+    Conv2d: nn.Conv2d,
+    ConvTranspose2d: nn.ConvTranspose2d,
+}
+
+
 def textbook(network: nn.Module) -> nn.Module:
     """The same network, parameter for parameter, with plain convolutions in place of the layers that ganzoo replaced."""
     for module in network.modules():
-        plain = {ProjectLatents: TextbookProjection, JudgeWhole: nn.Conv2d}.get(type(module))
+        plain = TEXTBOOK.get(type(module))
         if plain is not None:
             module.__class__ = plain
     return network

@@ -17,12 +17,9 @@ if TYPE_CHECKING:
 def build_optimizer(
     config: OptimizerConfig, parameters: Iterable[Parameter], device: torch.device
 ) -> torch.optim.Optimizer:
-    """Builds an optimiser; the fused kernel on a GPU, the foreach (list-at-once) one elsewhere.
-
-    On a CPU both run at the memory's speed; foreach additionally leaves the order of operations as in the formula.
-    """
+    """Builds an optimiser: the fused kernel where there is one (one pass over memory), else the foreach (list-at-once) one."""
     parameters = list(parameters)
-    fused = device.type == "cuda"
+    fused = device.type in ("cpu", "cuda")
     common = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.type in ("adam", "adamw"):
         algorithm = torch.optim.Adam if config.type == "adam" else torch.optim.AdamW

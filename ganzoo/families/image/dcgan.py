@@ -20,7 +20,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo.config import ImageGANConfig
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import JudgeWhole, ProjectLatents, check_labels, init_normal_, normalisation
+from ganzoo.nn import Conv2d, ConvTranspose2d, JudgeWhole, ProjectLatents, check_labels, init_normal_, normalisation
 from ganzoo.registry import register_family
 
 
@@ -65,7 +65,7 @@ class DCGANGenerator(Generator):
         blocks = [_block(ProjectLatents(inputs, hidden[0], 4, bias=norm == "none"), norm)]
         blocks += [_up(wide, narrow, norm) for wide, narrow in zip(hidden, hidden[1:], strict=False)]
         self.blocks = nn.Sequential(*blocks)
-        self.to_image = nn.ConvTranspose2d(hidden[-1], config.channels, 4, stride=2, padding=1, bias=False)
+        self.to_image = ConvTranspose2d(hidden[-1], config.channels, 4, stride=2, padding=1, bias=False)
         init_normal_(self)
         _init_labels(self.label_embedding)
 
@@ -126,7 +126,7 @@ def _init_labels(embedding: nn.Embedding | None) -> None:
 
 
 def _up(inputs: int, outputs: int, norm: str) -> nn.Sequential:
-    return _block(nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=norm == "none"), norm)
+    return _block(ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=norm == "none"), norm)
 
 
 def _block(convolution: nn.ConvTranspose2d, norm: str) -> nn.Sequential:
@@ -135,7 +135,7 @@ def _block(convolution: nn.ConvTranspose2d, norm: str) -> nn.Sequential:
 
 def _down(inputs: int, outputs: int, norm: str, dropout: float) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
+        Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
         normalisation(norm, outputs),
         nn.LeakyReLU(0.2, inplace=True),
         nn.Dropout(dropout) if dropout else nn.Identity(),
