@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "from_pretrained": "ganzoo.pipelines",
     "GANPipeline": "ganzoo.pipelines",
+    "TextPipeline": "ganzoo.pipelines",
     "ClassifierPipeline": "ganzoo.pipelines",
     "Generator": "ganzoo.modeling",
     "Discriminator": "ganzoo.modeling",
@@ -27,8 +28,12 @@ _EXPORTS = {
     "create": "ganzoo.modeling",
     "GANConfig": "ganzoo.config",
     "ImageGANConfig": "ganzoo.config",
+    "TextGANConfig": "ganzoo.language",
+    "TextGenerator": "ganzoo.language",
+    "TextDiscriminator": "ganzoo.language",
     "Processor": "ganzoo.processors",
     "ImageProcessor": "ganzoo.processors",
+    "TextProcessor": "ganzoo.processors",
     "Family": "ganzoo.registry",
     "register_family": "ganzoo.registry",
     "get_family": "ganzoo.registry",
@@ -66,6 +71,9 @@ if TYPE_CHECKING:
     from ganzoo.evaluation import evaluate as evaluate
     from ganzoo.hub import pull as pull
     from ganzoo.hub import push_folder as push_folder
+    from ganzoo.language import TextDiscriminator as TextDiscriminator
+    from ganzoo.language import TextGANConfig as TextGANConfig
+    from ganzoo.language import TextGenerator as TextGenerator
     from ganzoo.modeling import Classifier as Classifier
     from ganzoo.modeling import ClassifierOutput as ClassifierOutput
     from ganzoo.modeling import Discriminator as Discriminator
@@ -74,9 +82,11 @@ if TYPE_CHECKING:
     from ganzoo.modeling import create as create
     from ganzoo.pipelines import ClassifierPipeline as ClassifierPipeline
     from ganzoo.pipelines import GANPipeline as GANPipeline
+    from ganzoo.pipelines import TextPipeline as TextPipeline
     from ganzoo.pipelines import from_pretrained as from_pretrained
     from ganzoo.processors import ImageProcessor as ImageProcessor
     from ganzoo.processors import Processor as Processor
+    from ganzoo.processors import TextProcessor as TextProcessor
     from ganzoo.registry import Family as Family
     from ganzoo.registry import get_family as get_family
     from ganzoo.registry import list_families as list_families

@@ -7,6 +7,7 @@ generated card holds a hash of the text above it, and where the two disagree onl
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 import string
@@ -16,8 +17,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ganzoo.card_check import CARD_FILE, LIBRARY_NAME, check_card, metadata_problems, split_card
-from ganzoo.card_tables import EXTRA_TAGS, PIPELINE_TAG
-from ganzoo.errors import UserError
+from ganzoo.card_tables import EXTRA_TAGS, METRIC_WORDS, PIPELINE_TAG
+from ganzoo.errors import UserError, one_line
 from ganzoo.files import read_text, write_text
 from ganzoo.resources import resource
 
@@ -34,12 +35,15 @@ OWN_KEYS = (
     "model-index",
 )
 
+MAX_SENTENCE = 300
+
 _MARKER = re.compile(r"<!-- written by ganzoo[^>]*sha256:([0-9a-f]{64}) -->\s*\Z")
 
+_LOAD = 'pipe = ganzoo.from_pretrained("{source}")'
 _USAGE = {
-    ("image", "gan"): ('pipe = ganzoo.from_pretrained("{source}")', "images = pipe(num_samples=16, seed=0).images"),
-    ("audio", "gan"): ('pipe = ganzoo.from_pretrained("{source}")', "clips = pipe(num_samples=4, seed=0).audios"),
-    ("text", "gan"): ('pipe = ganzoo.from_pretrained("{source}")', "texts = pipe(num_samples=8, seed=0).texts"),
+    ("image", "gan"): (_LOAD, "images = pipe(num_samples=16, seed=0).images"),
+    ("audio", "gan"): (_LOAD, "clips = pipe(num_samples=4, seed=0).audios"),
+    ("text", "gan"): (_LOAD, "texts = pipe(num_samples=8, seed=0).texts"),
 }
 _CLASSIFIER_USAGE = ('classifier = ganzoo.from_pretrained("{source}")', "classes = classifier(pictures).labels")
 
@@ -94,6 +98,9 @@ class CardData(BaseModel):
         metrics: What was measured, as in `metrics.json`.
         parameters: Number of parameters by network.
         samples: Files under `samples/` to show.
+        sentences: Samples of text, shown as they are.
+        prompt: Of text: words to try the model with.
+        answers: It answers prompts, and needs one; otherwise it goes on from them.
         training: How it was trained.
         recipe: Name of the recipe.
         limitations: What it does not do, one sentence each.
@@ -119,6 +126,9 @@ class CardData(BaseModel):
     metrics: list[MeasuredMetric] = Field(default_factory=list)
     parameters: dict[str, int] = Field(default_factory=dict)
     samples: list[str] = Field(default_factory=list)
+    sentences: list[str] = Field(default_factory=list)
+    prompt: str = ""
+    answers: bool = False
     training: TrainingFacts | None = None
     recipe: str | None = None
     limitations: list[str] = Field(default_factory=list)
@@ -261,7 +271,16 @@ def _body(data: CardData) -> str:
 
 
 def _samples(data: CardData) -> str:
-    return "\n\n".join(_sample(data, name) for name in data.samples)
+    lines = [one_line(text, limit=MAX_SENTENCE) or "(empty)" for text in data.sentences]
+    files = [_sample(data, name) for name in data.samples]
+    return "\n\n".join([_verbatim(lines), *files] if lines else files)
+
+
+def _verbatim(lines: list[str]) -> str:
+    """A code block, with a fence that none of its lines can close."""
+    longest = max(len(run) for run in re.findall(r"`+", "\n".join([*lines, "``"])))
+    fence = "`" * (longest + 1)
+    return "\n".join([f"{fence}text", *lines, fence])
 
 
 def _sample(data: CardData, name: str) -> str:
@@ -271,7 +290,7 @@ def _sample(data: CardData, name: str) -> str:
         # The Hub's pages resolve relative addresses of pictures, but not of players.
         base = _files_of(data.repo_id) if data.repo_id else ""
         return f'<audio controls src="{base}{name}"></audio>'
-    return f"[{name}]({name})"
+    return f"More: [{name}]({name})" if data.sentences else f"[{name}]({name})"
 
 
 def _files_of(repo_id: str) -> str:
@@ -279,8 +298,14 @@ def _files_of(repo_id: str) -> str:
 
 
 def _usage(data: CardData) -> str:
-    lines = _CLASSIFIER_USAGE if data.kind == "classifier" else _USAGE[data.modality, data.kind]
-    return "\n".join(["import ganzoo", "", *lines]).format(source=data.repo_id or data.name)
+    load, call = _CLASSIFIER_USAGE if data.kind == "classifier" else _USAGE[data.modality, data.kind]
+    lines = [load.format(source=data.repo_id or data.name)]
+    lines += [] if data.answers else [call]
+    if data.prompt:
+        prompted = "answers" if data.answers else "sentences that begin so"
+        prompt = json.dumps(data.prompt, ensure_ascii=False)
+        lines.append(f"texts = pipe({prompt}, num_samples=5, seed=0).texts  # {prompted}")
+    return "\n".join(["import ganzoo", "", *lines])
 
 
 def _model(data: CardData) -> str:
@@ -311,17 +336,25 @@ def _training(data: CardData) -> str:
 def _evaluation(data: CardData) -> str:
     if not data.metrics:
         return "Not measured."
-    head = ("Metric", "Value", "Floor", "N real", "N generated", "Embedder", "Data", "Split", "Seed")
+    floor, protocol, note = METRIC_WORDS[data.modality]
+    head = ("Metric", "Value", floor, "N real", "N generated", protocol, "Data", "Split", "Seed")
     rows = [
         (
             metric.name,
             *(_number(value) for value in (metric.value, metric.floor, metric.num_real, metric.num_generated)),
-            *(_text(value) for value in (metric.embedder, metric.dataset, metric.split, metric.seed)),
+            *(_text(value) for value in (_protocol(data, metric), metric.dataset, metric.split, metric.seed)),
         )
         for metric in data.metrics
     ]
-    note = "The floor is what real data scores against other real data under the same protocol."
     return _table(head, rows) + (f"\n\n{note}" if any(metric.floor is not None for metric in data.metrics) else "")
+
+
+def _protocol(data: CardData, metric: MeasuredMetric) -> str | None:
+    """The embedder; numbers of text also hang on the settings, such as the temperature."""
+    if data.modality != "text":
+        return metric.embedder
+    settings = [f"{name.replace('_', ' ')} {value}" for name, value in metric.parameters.items()]
+    return ", ".join([*([metric.embedder] if metric.embedder else []), *settings]) or None
 
 
 def _license(data: CardData) -> str:

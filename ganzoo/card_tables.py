@@ -42,3 +42,16 @@ PIPELINE_TAG = {
     ("audio", "classifier"): "audio-classification",
 }
 EXTRA_TAGS = {("audio", "gan"): ("audio-generation", "unconditional-audio-generation")}
+
+_FLOOR_NOTE = "The floor is what real data scores against other real data under the same protocol."
+# Modality -> two heads of the table of metrics, and what is said below it of the first.
+METRIC_WORDS = {
+    "image": ("Floor", "Embedder", _FLOOR_NOTE),
+    "audio": ("Floor", "Embedder", _FLOOR_NOTE),
+    "text": (
+        "Real text",
+        "Protocol",
+        "Real text is what training sentences score in place of the generated ones or, compared with the training "
+        "sentences, test sentences.",
+    ),
+}

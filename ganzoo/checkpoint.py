@@ -146,22 +146,23 @@ def cast(network: nn.Module, dtype: torch.dtype) -> None:
 
 
 def read_processor(repository: Repository) -> Processor:
-    """Reads `processor_config.json`.
+    """Reads `processor_config.json`, and the tokenizer's files where it has one.
 
     Raises:
-        CheckpointError: Unknown type, malformed values, or samples of another shape than the network's.
-        NotFoundError: There is no such file.
+        CheckpointError: Unknown type, malformed values, samples of another kind than the network's, or a tokenizer that is
+            missing, damaged, or does not fit.
+        NotFoundError: There is no `processor_config.json`.
     """
     path = repository.file(PROCESSOR_FILE)
     where = f"{repository.name}: {path.name}"
     processor = processor_from_json(read_json(path), where=where)
     _, _, config = read_network_config(repository, "")
-    expected = config.processor().sample_shape
-    if processor.sample_shape != expected:
-        raise CheckpointError(
-            f"{where} is for samples of shape {processor.sample_shape}, the network's have {expected}"
-        )
-    return processor
+    expected = config.processor()
+    if processor.processor_type != expected.processor_type:
+        raise CheckpointError(f"{where} is for {processor.modality}, the network is for {expected.modality}")
+    if difference := processor.difference(expected):
+        raise CheckpointError(f"{where} {difference}")
+    return processor.with_files(repository)
 
 
 def check_folder(folder: Path) -> None:

@@ -12,6 +12,8 @@ from ganzoo.errors import UserError
 from ganzoo.validation import explain
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from ganzoo.processors import Processor
 
 CONFIG_FILE = "config.json"
@@ -44,6 +46,23 @@ class GANConfig(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             raise UserError(f"{where}: {explain(error, cls)}") from None
+
+    @classmethod
+    def from_source(
+        cls, values: Mapping[str, Any], source: Any, overrides: Mapping[str, Any]
+    ) -> tuple[Self, Processor]:
+        """The config and the processor of a recipe; what the recipe leaves out may be learned from its data.
+
+        Args:
+            values: The recipe's `model` section without the family.
+            source: The training data, a `ganzoo.data.Source`.
+            overrides: The recipe's `data.processor` section.
+
+        Raises:
+            UserError: What is wrong with the values.
+        """
+        config = cls.from_dict(values, where="recipe section 'model'")
+        return config, config.processor(**overrides)
 
     def processor(self, **overrides: Any) -> Processor:
         """The processor of the space in which this model's samples live.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganzoo.errors import CheckpointError
 from ganzoo.files import load_tensors, save_tensors
-from ganzoo.modeling import Classifier, GANModel
+from ganzoo.modeling import GANModel
 
 GOLDEN_FILE = "test/golden.safetensors"
 GOLDEN_SAMPLES = 4
@@ -22,7 +22,8 @@ def save_golden(network: GANModel, path: Path) -> None:
     """Writes the file, computed in float32 on the CPU whatever the network's own type and device."""
     network = copy.deepcopy(network).cpu().float()
     inputs = _inputs(network)
-    save_tensors(path, {**inputs, "expected": _output(network, inputs)})
+    with torch.inference_mode():
+        save_tensors(path, {**inputs, "expected": network.replay(**inputs)})
 
 
 def replay_golden(network: GANModel, path: Path) -> float:
@@ -43,9 +44,10 @@ def replay_golden(network: GANModel, path: Path) -> float:
     if expected is None or _kinds(tensors) != _kinds(own):
         raise CheckpointError(f"{path} does not hold the inputs of this network and its expected output")
     try:
-        output = _output(network, {name: tensors[name] for name in own})
-    except IndexError:
-        raise CheckpointError(f"{path} holds labels of classes that the network does not have") from None
+        with torch.inference_mode():
+            output = network.replay(**tensors)
+    except (IndexError, RuntimeError) as error:  # by shape and type the inputs fit: it is their values
+        raise CheckpointError(f"{path} holds labels or tokens that the network does not have: {error}") from None
     if _kinds({"expected": expected}) != _kinds({"expected": output}):
         raise CheckpointError(f"{path} expects the shape {tuple(expected.shape)}, not {tuple(output.shape)}")
     difference = (output - expected).abs().max().item()
@@ -55,21 +57,7 @@ def replay_golden(network: GANModel, path: Path) -> float:
 
 
 def _inputs(network: GANModel) -> dict[str, Tensor]:
-    """Fixed inputs of a network, as named arguments in order."""
-    random = torch.Generator().manual_seed(0)
-    config = network.config
-    if isinstance(network, Classifier):
-        return {"samples": torch.rand(GOLDEN_SAMPLES, *config.processor().sample_shape, generator=random) * 2 - 1}
-    inputs = {"latents": torch.randn(GOLDEN_SAMPLES, config.latent_dim, generator=random)}
-    if config.num_classes is not None:
-        inputs["labels"] = torch.arange(GOLDEN_SAMPLES) % config.num_classes
-    return inputs
-
-
-@torch.inference_mode()
-def _output(network: GANModel, inputs: dict[str, Tensor]) -> Tensor:
-    output = network(*inputs.values())
-    return output.logits if isinstance(network, Classifier) else output
+    return network.example_inputs(GOLDEN_SAMPLES, torch.Generator().manual_seed(0))
 
 
 def _kinds(tensors: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, torch.Size]]:

@@ -114,6 +114,14 @@ class GANModel(nn.Module):
         )
         return load_network(repository, cls, subfolder=subfolder, device=device, dtype=dtype)
 
+    def example_inputs(self, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Named inputs of `replay`, on the CPU: what the golden file of a checkpoint holds."""
+        raise NotImplementedError(f"{type(self).__name__} must say what its inputs look like")
+
+    def replay(self, **inputs: Tensor) -> Tensor:
+        """A smooth function of the weights and `inputs`, to compare with a published output."""
+        raise NotImplementedError(f"{type(self).__name__} must say what it computes of its inputs")
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes `config.json` and `model.safetensors` into `folder`, each atomically.
 
@@ -141,6 +149,15 @@ class Generator(GANModel):
             self.device
         )
 
+    def example_inputs(self, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
+        inputs = {"latents": torch.randn(num_samples, self.config.latent_dim, generator=generator)}
+        if self.config.num_classes is not None:
+            inputs["labels"] = torch.arange(num_samples) % self.config.num_classes
+        return inputs
+
+    def replay(self, **inputs: Tensor) -> Tensor:
+        return self(**inputs)
+
     def truncate(self, latents: Tensor, truncation: float) -> Tensor:
         """Maps normal latents to the normal distribution cut at +-`truncation` (Brock et al., 2019, section 3.1).
 
@@ -164,11 +181,30 @@ class Discriminator(GANModel):
 
     role = "discriminator"
 
+    def example_inputs(self, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
+        processor = self.config.processor()
+        dtype = getattr(torch, processor.storage_dtype)
+        limits = torch.iinfo(dtype)
+        shape = (num_samples, *processor.sample_shape)
+        stored = torch.randint(limits.min, limits.max + 1, shape, generator=generator).to(dtype)
+        labels = self.config.num_classes and torch.arange(num_samples) % self.config.num_classes
+        return {"samples": processor.normalize(stored), **({} if labels is None else {"labels": labels})}
+
+    def replay(self, **inputs: Tensor) -> Tensor:
+        return torch.cat([output.logits.reshape(len(output.logits), -1) for output in self(**inputs)], dim=1)
+
 
 class Classifier(GANModel):
     """Maps samples to a `ClassifierOutput`: the embedder behind the metrics that need no download."""
 
     role = "classifier"
+
+    def example_inputs(self, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
+        shape = (num_samples, *self.config.processor().sample_shape)
+        return {"samples": torch.rand(shape, generator=generator) * 2 - 1}
+
+    def replay(self, **inputs: Tensor) -> Tensor:
+        return self(**inputs).logits
 
 
 def create(family: str, **config: Any) -> tuple[GANModel, ...]:

@@ -221,8 +221,8 @@ def test_wrong_columns(options, message, tmp_path):
 
 
 def test_no_image_column(tmp_path):
-    pyarrow.parquet.write_table(pyarrow.table({"text": ["a"], "n": [1]}), tmp_path / "train.parquet")
-    with pytest.raises(UserError, match=r"has no image column; .* data\.sample_column \(there is text, n\)"):
+    pyarrow.parquet.write_table(pyarrow.table({"words": ["a"], "n": [1]}), tmp_path / "train.parquet")
+    with pytest.raises(UserError, match=r"has no image or text column; .* data\.sample_column \(there is words, n\)"):
         open_at(tmp_path)
 
 
@@ -390,7 +390,7 @@ def test_path_that_is_not_there(tmp_path, monkeypatch):
     with pytest.raises(NotFoundError, match=rf"data\.path=here does not exist \(looked for {tmp_path}/here\)"):
         open_at("here")
     Path("data.csv").touch()
-    with pytest.raises(UserError, match=r"data\.path=data\.csv is neither a folder nor a parquet file"):
+    with pytest.raises(UserError, match=r"data\.path=data\.csv is neither a folder nor a file of a kind that is read here"):
         open_at("data.csv")
 
 
@@ -405,7 +405,7 @@ def test_path_in_the_home_folder(tmp_path, monkeypatch):
 
 def test_names_that_are_neither_built_in_nor_of_the_hub(tmp_path, monkeypatch):
     with pytest.raises(
-        NotFoundError, match=r"no built-in data set 'digit' \(there is digits\).* Did you mean 'digits'"
+        NotFoundError, match=r"no built-in data set 'digit' \(there is digits, .*\).* Did you mean 'digits'"
     ):
         open_source(DataConfig(dataset="digit"))
     monkeypatch.chdir(tmp_path)

@@ -436,6 +436,6 @@ def test_clip_weights() -> None:
 
 
 def test_recipes_know_exactly_these_losses():
-    from ganzoo.training.recipe import LOSSES
+    from ganzoo.training.objective_sections import LOSSES
 
     assert set(LOSSES) == set(ADVERSARIAL_LOSSES)

@@ -312,7 +312,7 @@ def test_audio_and_text_samples(tmp_path):
     assert page.tags.count("audio") == 2
     sound = base64.b64decode(page.values("src")[0].removeprefix("data:audio/wav;base64,"))
     assert soundfile.read(io.BytesIO(sound))[1] == 16_000
-    assert "step 2 story 2 <i> step 1 story 1 <i>" in page.text
+    assert "Step 1 Step 2 story 1 <i> story 2 <i>" in page.text
 
 
 def test_a_clock_that_starts_again_is_added_up(tmp_path):

@@ -11,7 +11,7 @@ from training_helpers import make_trainer
 
 from ganzoo.training.ema import EMA
 from ganzoo.training.optimizers import learning_rate_factor
-from ganzoo.training.recipe import ScheduleConfig
+from ganzoo.training.sections import ScheduleConfig
 
 # --------------------------------------------------------------------------------------------------------- schedules
 

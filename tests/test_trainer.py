@@ -15,7 +15,7 @@ from ganzoo.data.sampler import batch_indices
 from ganzoo.errors import UserError
 from ganzoo.metrics.frechet import frechet_distance
 from ganzoo.training.randomness import mix
-from ganzoo.training.recipe import LOSSES
+from ganzoo.training.objective_sections import LOSSES
 
 SGD = {
     "generator_optimizer": {"type": "sgd", "learning_rate": 0.5},
@@ -149,7 +149,7 @@ def test_training_equals_a_plain_loop():
         trainer.train_step()
         stored, _ = plain.dataset.batch(batch_indices(len(plain.dataset), 8, step, seed=5))
         real = stored.float() / 127.5 - 1
-        latents = torch.randn(8, 8, generator=torch.Generator().manual_seed(mix(5, "latents", step, 0)))
+        latents = torch.randn(8, 8, generator=torch.Generator().manual_seed(mix(5, "latents", step, 0, 0)))
         fake = generator(latents)
         real_logits, fake_logits = discriminator(real)[0].logits, discriminator(fake.detach())[0].logits
         loss = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()

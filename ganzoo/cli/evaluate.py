@@ -17,7 +17,13 @@ import click
     "--data", default=None, help="A local copy of the data (file or folder), a Hub data set id, or 'digits'."
 )
 @click.option("--split", default=None, help="Split to compare with.")
-@click.option("--embedder", default=None, help="'pixels', 'inception', or a classifier checkpoint.")
+@click.option("--embedder", default=None, help="Of pictures: 'pixels', 'inception', or a classifier checkpoint.")
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, min_open=True),
+    default=None,
+    help="Of text: below 1 the sentences are safer, above 1 more varied; by default that of the model's recipe.",
+)
 @click.option("--seed", type=click.IntRange(0), default=None, help="Seed of the first sample.")
 @click.option(
     "--output", type=click.Path(path_type=Path), default=None, help="Also write the numbers to this JSON file."
@@ -29,6 +35,7 @@ def command(
     data: str | None,
     split: str | None,
     embedder: str | None,
+    temperature: float | None,
     seed: int | None,
     output: Path | None,
 ) -> None:
@@ -37,6 +44,7 @@ def command(
     \b
     ganzoo evaluate dcgan-digits
     ganzoo evaluate dcgan-mnist --data ../mnist --metrics frechet_distance,kid --num-samples 10000
+    ganzoo evaluate seqgan-coco --temperature 0.8 --metrics bleu_4,self_bleu_4,nll_test
     """
     from ganzoo.evaluation import evaluate
     from ganzoo.files import write_text
@@ -51,6 +59,7 @@ def command(
         data=section,
         split=split,
         embedder=embedder,
+        temperature=temperature,
         seed=seed,
         progress=sys.stderr.isatty(),
     )

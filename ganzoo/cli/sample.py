@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,20 +19,32 @@ from ganzoo.errors import UserError
     "--labels", default=None, metavar="N,N,...", help="Classes, repeated in turn (class-conditional models)."
 )
 @click.option("--truncation", type=float, default=None, help="Cut of the latents in standard deviations, e.g. 1.")
+@click.option("--prompt", default=None, help="Text: what the sentences begin with, or answer.")
+@click.option(
+    "--temperature", type=float, default=None, help="Text: below 1 safer, above more varied, 0 for the best."
+)
+@click.option("--top-k", type=int, default=None, help="Text: draw among the so many most probable tokens.")
+@click.option("--top-p", type=float, default=None, help="Text: among the most probable that reach this probability.")
+@click.option("--max-length", type=int, default=None, help="Text: tokens of a sentence at most.")
 @click.option("--revision", default=None, help="Branch, tag or commit on the Hub.")
 @click.option("--device", default=None, help="cpu, cuda or cuda:N.")
-@click.option("--output", type=click.Path(path_type=Path), default=None, help="A .png for one sheet, or a folder.")
-@click.option("--show", is_flag=True, help="Also show the sheet in the terminal.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Pictures: a .png for one sheet, or a folder. Text: a .txt besides what is printed.",
+)
+@click.option("--show", is_flag=True, help="Also show pictures in the terminal.")
 def command(
     model: str,
     num_samples: int,
     seed: int | None,
     labels: str | None,
-    truncation: float | None,
     revision: str | None,
     device: str | None,
     output: Path | None,
     show: bool,
+    **options: Any,
 ) -> None:
     """Draw samples from MODEL: a folder, a name from `ganzoo list`, or org/name[@revision] on the Hub.
 
@@ -38,17 +52,26 @@ def command(
     ganzoo sample dcgan-mnist --num 16 --seed 0                 samples/dcgan-mnist.png, one sheet
     ganzoo sample dcgan-mnist --num 8 --show                    in the terminal too
     ganzoo sample runs/mine/pipeline --num 4 --output pictures/ one file a sample
+    ganzoo sample seqgan-coco --num 10 --prompt "a man"         sentences, printed
     """
     from ganzoo.pipelines import GANPipeline
 
     pipeline = GANPipeline.from_pretrained(model, revision=revision, device=device)
-    arguments = {"seed": seed, "labels": _parse_labels(labels), "truncation": truncation}
-    drawn = pipeline.sample(num_samples, **arguments)
-    target = output or Path("samples") / f"{Path(model).resolve().name.partition('@')[0]}.png"
-    if show:
-        click.echo(pipeline.processor.show(drawn.samples))
-    for path in pipeline.processor.save_samples(drawn.samples, target):
-        click.echo(str(path))
+    options = {name: value for name, value in options.items() if value is not None}
+    known = inspect.signature(pipeline.sample).parameters
+    if foreign := [f"--{name.replace('_', '-')}" for name in options if name not in known]:
+        raise UserError(f"{model} makes {pipeline.processor.modality}, which has no {' and no '.join(foreign)}")
+    samples = pipeline.sample(num_samples, seed=seed, labels=_parse_labels(labels), **options).samples
+
+    printed = pipeline.sample_file is None
+    if show or printed:
+        click.echo(pipeline.processor.show(samples))
+    if output is None and not printed:
+        output = Path("samples") / f"{Path(model).resolve().name.partition('@')[0]}{pipeline.sample_file}"
+    if output is not None:
+        # Where the samples themselves are printed, they have the standard output to themselves.
+        for path in pipeline.processor.save_samples(samples, output):
+            click.echo(str(path), err=printed)
 
 
 def _parse_labels(text: str | None) -> list[int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,7 +28,10 @@ def command(recipe: str, overrides: tuple[str, ...], output: Path | None, resume
     from ganzoo.training.distributed import World
     from ganzoo.training.recipe import parse_overrides
 
-    run = train(recipe, output=output, resume=resume, quiet=quiet, **parse_overrides(overrides))
+    changes = parse_overrides(overrides)
+    if not quiet and not resume:
+        _announce(recipe, changes)
+    run = train(recipe, output=output, resume=resume, quiet=quiet, **changes)
     if not World.from_environment().is_main:
         return 0  # the first process speaks for all
     if not run.finished:
@@ -43,3 +47,16 @@ def command(recipe: str, overrides: tuple[str, ...], output: Path | None, resume
     click.echo(f"model:  {run.folder / 'pipeline'}   (ganzoo sample {run.folder / 'pipeline'})")
     click.echo(f"report: {run.folder / 'report.html'}")
     return 0
+
+
+def _announce(recipe: str, changes: dict[str, Any]) -> None:
+    """Says how long a run of several phases will take: some are over in minutes, some go on for days."""
+    from ganzoo.training.distributed import World
+    from ganzoo.training.estimate import describe, estimate_seconds
+    from ganzoo.training.recipe import load_recipe
+    from ganzoo.training.trainer import resolve_device
+
+    loaded, world = load_recipe(recipe, changes), World.from_environment()
+    if loaded.phases and world.is_main:
+        device = resolve_device(loaded.training.device, world)
+        click.echo(f"{loaded.name} takes {describe(estimate_seconds(loaded, device))}", err=True)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from ganzoo.data.sources import Source
+from ganzoo.data.source import Source
 from ganzoo.errors import GanzooError, UserError
 from ganzoo.files import new_folder
 

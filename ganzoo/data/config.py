@@ -20,10 +20,13 @@ class DataConfig(BaseModel):
         default="digits",
         min_length=1,
         max_length=200,
-        description="A built-in set ('digits') or the id of a Hub data set, such as 'ylecun/mnist'.",
+        description="A built-in set ('digits', 'python-docs', 'oracle') or the id of a Hub data set, such as 'ylecun/mnist'.",
     )
     name: str | None = Field(
-        default=None, min_length=1, max_length=200, description="Configuration of a Hub data set that has several."
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Configuration of a Hub data set that has several; seed of the built-in 'oracle'.",
     )
     revision: str | None = Field(
         default=None, min_length=1, max_length=200, description="Branch, tag or commit of a Hub data set."
@@ -33,7 +36,8 @@ class DataConfig(BaseModel):
         min_length=1,
         max_length=4096,
         description="A local copy: a parquet file, a folder of parquet files named by split (train.parquet, "
-        "train-00000-of-00002.parquet), or a folder of images, optionally in one sub-folder per class.",
+        "train-00000-of-00002.parquet), a folder of images, optionally in one sub-folder per class, lines of text (a .txt, "
+        "a .tsv of prompt and text, or a folder of them named by split), or the .safetensors of an oracle.",
     )
     split: str = Field(
         default="train",
@@ -45,7 +49,13 @@ class DataConfig(BaseModel):
         default=None,
         min_length=1,
         max_length=200,
-        description="Column with the samples; by default the first image column.",
+        description="Column with the samples; by default the first image column, else that of text, sentence or caption.",
+    )
+    prompt_column: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Column with a prompt for each text, for models that answer; by default there are no prompts.",
     )
     label_column: str | None = Field(
         default=None,
@@ -54,6 +64,12 @@ class DataConfig(BaseModel):
         description="Column with the integer labels; by default the column of class labels, if there is one.",
     )
     limit: int | None = Field(default=None, ge=1, le=10**9, description="Use only the first so many samples.")
+    holdout: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=0.5,
+        description="Share of the training split that is never trained on, drawn once and for all: the split 'holdout'.",
+    )
     flip: float = Field(default=0.0, ge=0.0, le=1.0, description="Probability of a horizontal flip.")
     crop_padding: int = Field(
         default=0,

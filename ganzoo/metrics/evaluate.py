@@ -69,8 +69,9 @@ class MetricResult:
         if "min_share" in self.details:
             shares = f"{self.details['min_share']:.1%} to {self.details['max_share']:.1%}"
             context.append(f"KL to uniform; a class has {shares} of the samples")
-        context.append(f"{self.num_generated:,} generated{self._against()}")
-        context += [f"embedder {self.embedder}", f"seed {self.seed}"]
+        context += [f"{self.num_generated:,} generated{self._against()}", f"embedder {self.embedder}"]
+        context += [f"temperature {self.parameters['temperature']:g}"] if "temperature" in self.parameters else []
+        context.append(f"seed {self.seed}")
         spread = self.details.get("standard_error", self.details.get("standard_deviation"))
         value = _short(self.value) if spread is None else f"{_short(self.value)} ± {_short(spread)}"
         return f"{self.name} {value}  ({'; '.join(context)})"

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 # The matrix product is the faster way while a layer has fewer windows than this share of its channel pairs
 # (benchmarks/convolution.py).
 WINDOWS_PER_CHANNEL_PAIR = {torch.bfloat16: 1, torch.float32: 1 / 32}
@@ -61,9 +60,7 @@ def _dtype(pictures: Tensor) -> torch.dtype:
 
 def _convolve(layer: nn.Module, pictures: Tensor, transposed: bool) -> Tensor:
     dtype = _dtype(pictures)
-    result = _Convolution.apply(
-        pictures.to(dtype), layer.weight.to(dtype), layer.stride, layer.padding, transposed
-    )
+    result = _Convolution.apply(pictures.to(dtype), layer.weight.to(dtype), layer.stride, layer.padding, transposed)
     return result if layer.bias is None else result + layer.bias.to(dtype)[:, None, None]
 
 

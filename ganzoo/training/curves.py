@@ -25,7 +25,10 @@ _COLORS = {"#010101": "var(--muted)", "#020202": "var(--line)"} | {
 
 
 class Series(NamedTuple):
-    """One curve: `steps` and `values` are float arrays of the same length; NaN is a gap."""
+    """One curve: `steps` and `values` are float arrays of the same length.
+
+    A NaN value is a gap in a curve that is one; where the step is NaN as well, another curve begins.
+    """
 
     label: str
     color: int
@@ -84,6 +87,37 @@ TEMPLATES = (
         (("real/diversity", "real", _REAL), ("generator/diversity", "generated", _GENERATOR)),
     ),
     Template(
+        "Reward",
+        "What a token earns on average: how far the generator gets with the discriminator of the moment, which learns too.",
+        (("generator/reward", "mean reward", _GENERATOR),),
+    ),
+    Template(
+        "Negative log-likelihood",
+        "Nats per token. Held-out above training, and rising: it learns by heart. Of its own samples: the entropy.",
+        (
+            ("generator/loss_likelihood", "training text", _GENERATOR),
+            ("validation/loss", "held-out text", _REAL),
+            ("generator/nll_own", "own samples", 3),
+        ),
+    ),
+    Template(
+        "Perplexity",
+        "Logarithmic. The number of equally probable tokens that would be as hard to guess: e to the power of the above.",
+        (("generator/perplexity", "training text", _GENERATOR), ("validation/perplexity", "held-out text", _REAL)),
+        scale="log",
+    ),
+    Template(
+        "Distinct tokens and sentences",
+        "Share of a batch that is not a repetition. Far below the real lines: the generator repeats itself.",
+        (
+            ("real/distinct_tokens", "tokens, real", _REAL),
+            ("generator/distinct_tokens", "tokens, generated", _GENERATOR),
+            ("real/distinct_sentences", "sentences, real", 3),
+            ("generator/distinct_sentences", "sentences, generated", 4),
+        ),
+        limits=(-0.03, 1.03),
+    ),
+    Template(
         "Learning rates",
         "",
         (
@@ -93,8 +127,15 @@ TEMPLATES = (
     ),
     Template("Speed", "Real samples a second.", (("samples_per_second", "samples/s", 3),)),
 )
+# What no chart has asked for, by the beginning of its name.
+_REST = (
+    ("Discriminator terms", "discriminator/"),
+    ("Generator terms", "generator/"),
+    ("Held-out data", "validation/"),
+    ("Other", ""),
+)
 # Numbers of a train row that place it rather than measure anything, or that the speed chart already says.
-_NOT_CURVES = {"step", "samples_seen", "seconds", "steps_per_second"}
+_NOT_CURVES = {"step", "samples_seen", "seconds", "steps_per_second", "validation/best"}
 
 
 def number(value: Any) -> float:
@@ -108,22 +149,36 @@ def number(value: Any) -> float:
 def charts_of(rows: Iterable[Mapping[str, Any]]) -> list[Chart]:
     """Sorts everything numeric in the train rows into charts: the known ones first, then the rest by network."""
     rows = [row for row in rows if math.isfinite(number(row.get("step")))]
-    steps = np.array([number(row["step"]) for row in rows])
     keys = {key: None for row in rows for key in row if key not in _NOT_CURVES}
-    columns = {}
-    for key in keys:
-        values = np.array([number(row.get(key)) for row in rows])
-        if np.isfinite(values).any():
-            columns[key] = values
+    columns = {key: _column(rows, key) for key in keys}
+    columns = {key: column for key, column in columns.items() if np.isfinite(column[1]).any()}
     charts = []
     for title, note, wanted, scale, limits in TEMPLATES:
-        series = [Series(label, color, steps, columns.pop(key)) for key, label, color in wanted if key in columns]
+        series = [Series(label, color, *columns.pop(key)) for key, label, color in wanted if key in columns]
         charts.append(Chart(title, note, series, scale, limits))
-    for title, prefix in (("Discriminator terms", "discriminator/"), ("Generator terms", "generator/"), ("Other", "")):
+    for title, prefix in _REST:
         rest = sorted(key for key in columns if key.startswith(prefix))[:NUM_COLORS]
-        series = [Series(key.removeprefix(prefix), i, steps, columns.pop(key)) for i, key in enumerate(rest)]
+        series = [Series(key.removeprefix(prefix), i, *columns.pop(key)) for i, key in enumerate(rest)]
         charts.append(Chart(title, "", series))
     return [chart for chart in charts if chart.series]
+
+
+def _column(rows: list[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of the rows that have a key: what is logged now and then is a line, not a row of gaps.
+
+    Between two phases there is a gap: a loss of one objective does not go on as that of another.
+    """
+    points: list[tuple[float, float]] = []
+    last = None
+    for row in rows:
+        if key not in row:
+            continue
+        if points and row.get("phase", last) != last:
+            points.append((math.nan, math.nan))
+        last = row.get("phase", last)
+        points.append((number(row["step"]), number(row[key])))
+    steps, values = np.array(points, dtype=float).T
+    return steps, values
 
 
 def smoothing_window(series: Series) -> int:
@@ -164,7 +219,7 @@ def draw(chart: Chart, last_step: float, boundaries: Iterable[float] = ()) -> st
     Args:
         chart: What to draw.
         last_step: Where the step axis ends: the same for all charts of a run, so that they can be read side by side.
-        boundaries: Steps at which a phase begins, drawn as dashed lines.
+        boundaries: Steps at which another phase begins, drawn as dashed lines; every second phase is shaded.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
@@ -178,15 +233,27 @@ def draw(chart: Chart, last_step: float, boundaries: Iterable[float] = ()) -> st
         figure = Figure(figsize=(5.6, 2.7), layout="constrained")  # no pyplot: no window system, no global state
         axes = figure.subplots()
         for series in chart.series:
-            _draw_series(axes, series, chart.scale)
+            for stretch in _stretches(series):
+                _draw_series(axes, stretch, chart.scale)
         _style_axes(axes, chart)
-        axes.set_xlim(0, max(last_step, 1) * 1.01)
+        end = max(last_step, 1) * 1.01
+        axes.set_xlim(0, end)
+        boundaries = list(boundaries)
         for step in boundaries:
             axes.axvline(step, color="#010101", linewidth=0.8, linestyle=(0, (3, 3)))
+        for start, stop in zip(boundaries[::2], [*boundaries[1::2], end], strict=False):
+            axes.axvspan(start, stop, color="#020202", alpha=0.35, linewidth=0, zorder=0)
         stream = io.StringIO()
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
     return _clean_svg(stream.getvalue(), chart.title)
+
+
+def _stretches(series: Series) -> list[Series]:
+    """The parts of a curve, each of which is smoothed by itself."""
+    starts = np.flatnonzero(np.isnan(series.steps))
+    bounds = zip([0, *(starts + 1)], [*starts, len(series.steps)], strict=True)
+    return [series._replace(steps=series.steps[a:b], values=series.values[a:b]) for a, b in bounds if a < b]
 
 
 def _draw_series(axes: Any, series: Series, scale: str) -> None:

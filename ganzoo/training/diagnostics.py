@@ -1,16 +1,17 @@
 """What goes wrong with a GAN, seen in the logged numbers and said in words.
 
 `Diagnostics` watches the rows that a run logs and returns warnings; `non_finite` and `non_finite_advice` are for the
-failure that ends a run. Nothing here touches a network or a device, apart from `diversity`, which makes one of the
-numbers.
+failure that ends a run. Nothing here touches a network or a device, apart from `diversity_stats` and its parts, which make
+some of the numbers.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median, pvariance
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +25,10 @@ _SATURATED_ACCURACY = 0.99
 _DIVERSITY_RATIO = 1 / 3
 _DIVERSITY_GRACE_ROWS = 10  # an untrained generator makes all samples nearly alike, which is no fault
 _BLIND_MARGIN = 0.02
+_DISTINCT_TOKENS_RATIO = 1 / 2
+_DISTINCT_SENTENCES_RATIO = 0.9
+_REWARD_ROWS = 40  # a reward is given so many rows of a phase to move
+_REWARD_ERRORS = 3.0  # a change of fewer standard errors is none
 
 
 class Diagnosis(NamedTuple):
@@ -34,11 +39,13 @@ class Diagnosis(NamedTuple):
 
 
 class _History:
-    """What the conditions remember of a phase: the early gradient norms, and whether diversity ever was healthy."""
+    """What the conditions remember of a phase: early gradient norms and rewards, whether diversity ever was healthy."""
 
     def __init__(self) -> None:
         self.rows = 0
         self.norms: dict[str, list[float]] = {}
+        self.early_rewards: list[float] = []
+        self.late_rewards: deque[float] = deque(maxlen=_EARLY_ROWS)
         self.was_diverse = False
 
     def observe(self, row: Mapping[str, float]) -> None:
@@ -49,6 +56,9 @@ class _History:
                 norms.append(row[name])
         if "generator/diversity" in row and "real/diversity" in row:
             self.was_diverse |= row["generator/diversity"] >= row["real/diversity"] * _DIVERSITY_RATIO
+        if "generator/reward" in row:
+            rewards = self.early_rewards if len(self.early_rewards) < _EARLY_ROWS else self.late_rewards
+            rewards.append(row["generator/reward"])
 
     def vanished(self, name: str, norm: float) -> str | None:
         """Returns in words how far a gradient norm has fallen, None if it has not."""
@@ -62,11 +72,16 @@ def _saturation(row: Mapping[str, float], history: _History) -> str | None:
     real, fake = row["discriminator/real_accuracy"], row["discriminator/fake_accuracy"]
     if min(real, fake) < _SATURATED_ACCURACY:
         return None
+    remedies = (
+        "dropout, label smoothing, rewards centred by a baseline; and see on held-out text whether it only knows the "
+        "training text by heart"
+        if "generator/reward" in row
+        else "R1 or a gradient penalty, label smoothing, instance noise, or, with little data, DiffAugment"
+    )
     return (
         f"The discriminator tells {real:.1%} of the real and {fake:.1%} of the generated samples right, so it has "
         "little left to teach the generator. If the samples stop getting better, slow it down: a lower discriminator "
-        "learning rate, fewer discriminator steps, R1 or a gradient penalty, label smoothing, instance noise, or, "
-        "with little data, DiffAugment."
+        f"learning rate, fewer discriminator steps, {remedies}."
     )
 
 
@@ -87,10 +102,10 @@ def _falling_diversity(row: Mapping[str, float], history: _History) -> str | Non
         return None
     course = "have become" if history.was_diverse else "are still"
     return (
-        f"The generated samples {course} much alike: their mean distance is {generated:.3g}, that of real samples "
-        f"{real:.3g}. This is how mode collapse looks. Compare the sample grids; then try a lower generator learning "
-        "rate, more discriminator steps for each generator step, R1 or a gradient penalty, a minibatch standard "
-        "deviation layer in the discriminator, or a larger batch."
+        f"The generated samples {course} much alike: their mean distance (of text: share of distinct tokens) is "
+        f"{generated:.3g}, that of real samples {real:.3g}. This is how mode collapse looks. Compare the sample grids; "
+        "then try a lower generator learning rate, more discriminator steps for each generator step, R1 or a gradient "
+        "penalty, a minibatch standard deviation layer in the discriminator, or a larger batch."
     )
 
 
@@ -105,6 +120,53 @@ def _blind_discriminator(row: Mapping[str, float], history: _History) -> str | N
         f"The discriminator does no better than guessing ({real:.1%} of real, {fake:.1%} of generated samples right) "
         f"and the norm of its gradient is {fallen}: it has stopped looking at its input. Start again with a lower "
         "discriminator learning rate, gradient clipping, or a weaker penalty or weight clip."
+    )
+
+
+def _repeated_text(row: Mapping[str, float], history: _History) -> str | None:
+    shares = {
+        "tokens": (row["generator/distinct_tokens"], row["real/distinct_tokens"], _DISTINCT_TOKENS_RATIO),
+        "sentences": (row["generator/distinct_sentences"], row["real/distinct_sentences"], _DISTINCT_SENTENCES_RATIO),
+    }
+    low = [
+        f"{generated:.1%} of the {name} in a batch are distinct, {real:.1%} in real text"
+        for name, (generated, real, ratio) in shares.items()
+        if generated < real * ratio
+    ]
+    if not low:
+        return None
+    return (
+        f"The generator repeats itself: {', and '.join(low)}. This is how mode collapse looks in text: rewards pay for "
+        "what is safe. Compare the sentences; then go back to a checkpoint from before and try a baseline (so that "
+        "average sentences earn nothing), a weight on likelihood or entropy in the objective, a lower generator "
+        "learning rate, fewer adversarial steps, or larger batches."
+    )
+
+
+def _still_reward(row: Mapping[str, float], history: _History) -> str | None:
+    early, late = history.early_rewards, history.late_rewards
+    if history.rows < _REWARD_ROWS or len(late) < _EARLY_ROWS:
+        return None
+    change, noise = fmean(late) - fmean(early), math.sqrt((pvariance(early) + pvariance(late)) / (_EARLY_ROWS - 1))
+    if noise == 0 or abs(change) > _REWARD_ERRORS * noise:  # without noise: a constant reward, a control and no fault
+        return None
+    return (
+        f"The mean reward is {fmean(late):.3g}, as in the beginning ({fmean(early):.3g}), within its noise of {noise:.2g}. "
+        "Where the discriminator learns along, this can be a fair game: judge by held-out likelihood and by the "
+        "sentences. If they stand still too, the generator learns nothing from its rewards: try larger batches, more "
+        "rollouts, rewards centred and normalised by a baseline, a higher generator learning rate, or fewer "
+        "discriminator steps in between."
+    )
+
+
+def _guessing_discriminator(row: Mapping[str, float], history: _History) -> str | None:
+    real, fake = row["discriminator/real_accuracy"], row["discriminator/fake_accuracy"]
+    if abs(real + fake - 1) > _BLIND_MARGIN:
+        return None
+    return (
+        f"The discriminator does no better than guessing ({real:.1%} of real, {fake:.1%} of generated sentences right), "
+        "so the rewards are noise. Train the discriminator longer before and between the generator's steps, on fresh "
+        "samples each time, or with a higher learning rate."
     )
 
 
@@ -124,6 +186,18 @@ _CONDITIONS = (
         "discriminator-blind",
         (*_ACCURACIES, "discriminator/grad_norm"),
         _blind_discriminator,
+        needs_decision_boundary=True,
+    ),
+    _Condition(
+        "repeated-text",
+        tuple(f"{who}/distinct_{what}" for who in ("generator", "real") for what in ("tokens", "sentences")),
+        _repeated_text,
+    ),
+    _Condition("reward-not-moving", ("generator/reward",), _still_reward),
+    _Condition(
+        "discriminator-guesses",
+        (*_ACCURACIES, "generator/reward"),
+        _guessing_discriminator,
         needs_decision_boundary=True,
     ),
 )
@@ -181,8 +255,9 @@ class Diagnostics:
 
         Args:
             row: A train row, flat: `discriminator/real_accuracy` and `fake_accuracy` in [0, 1],
-                `discriminator/grad_norm`, `generator/grad_norm`, `generator/diversity`, `real/diversity`, `phase`.
-                What is absent (or not finite) is not judged.
+                `discriminator/grad_norm`, `generator/grad_norm`, `generator/diversity`, `real/diversity`, `phase`; of
+                text `generator/reward` and, for generator and real, `distinct_tokens` and `distinct_sentences`. What
+                is absent (or not finite) is not judged.
 
         Returns:
             The warnings to give now; usually none.
@@ -230,11 +305,58 @@ def non_finite_advice(names: list[str], step: int, checkpoint_path: str | Path |
     )
 
 
+def diversity_stats(
+    generated: Tensor, real: Tensor, *, generated_mask: Tensor | None = None, real_mask: Tensor | None = None
+) -> dict[str, Tensor]:
+    """What a train row says of diversity, generated beside real: of token ids (int64) the distinct shares, else distances.
+
+    Args:
+        generated: (B, ...) samples in the networks' space.
+        real: (B, ...) likewise.
+        generated_mask: (B, T) bool, the tokens that count, of token ids.
+        real_mask: Likewise.
+    """
+    if generated.dtype != torch.int64:
+        return {"generator/diversity": diversity(generated), "real/diversity": diversity(real)}
+    return {
+        f"{who}/{name}": share
+        for who, tokens, mask in (("generator", generated, generated_mask), ("real", real, real_mask))
+        for name, share in distinct_shares(tokens, mask).items()
+    }
+
+
+@torch.no_grad()
+def distinct_shares(tokens: Tensor, mask: Tensor | None = None, *, max_samples: int = 64) -> dict[str, Tensor]:
+    """How little a batch of token sequences repeats itself. Nothing waits for the device.
+
+    Args:
+        tokens: (B, T) token ids, not negative.
+        mask: (B, T) bool, the tokens that count; by default all.
+        max_samples: Only the first so many sequences are compared: the shares depend on the number.
+
+    Returns:
+        0-dim float32 tensors: `distinct_tokens`, different tokens over tokens; `distinct_sentences`, different
+        sequences over sequences. 0 where there is nothing to count.
+    """
+    tokens = tokens[:max_samples].detach()
+    if mask is not None:
+        tokens = tokens.masked_fill(~mask[:max_samples], -1)
+    ordered = torch.cat([tokens.new_full((1,), -1), tokens.flatten()]).sort().values
+    different = (ordered[1:] != ordered[:-1]).sum()  # every token but -1 is once unlike the one before it
+    same = (tokens[:, None] == tokens[None]).all(dim=2)
+    repeated = same.tril(diagonal=-1).any(dim=1).sum()
+    return {
+        "distinct_tokens": different / (tokens >= 0).sum().clamp(min=1),
+        "distinct_sentences": (len(tokens) - repeated) / max(len(tokens), 1),
+    }
+
+
 @torch.no_grad()
 def diversity(samples: Tensor, *, max_samples: int = 64) -> Tensor:
     """Mean distance between the samples of a batch, per dimension: sqrt(mean squared difference), averaged over pairs.
 
-    One matrix product, from |a - b|² = |a|² + |b|² - 2ab. Nothing waits for the device and no gradient is kept.
+    One matrix product, from |a - b|² = |a|² + |b|² - 2ab. Nothing waits for the device and no gradient is kept. Between
+    token ids (int64) there are no distances: of them it is the share of distinct tokens, see `distinct_shares`.
 
     Args:
         samples: (B, ...) tensor of any real dtype.
@@ -244,6 +366,8 @@ def diversity(samples: Tensor, *, max_samples: int = 64) -> Tensor:
         0-dim float32 tensor on the device of `samples`; 0 for a batch of one. Samples that are independent noise of
         standard deviation s give about s·sqrt(2).
     """
+    if samples.dtype == torch.int64:
+        return distinct_shares(samples, max_samples=max_samples)["distinct_tokens"]
     flat = samples[:max_samples].detach().float().flatten(1)
     count, dim = flat.shape
     flat = flat - flat.mean(dim=0)  # shorter vectors: less is lost in the subtraction below

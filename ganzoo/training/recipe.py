@@ -9,191 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError
 
-from ganzoo.card_tables import LICENSES
 from ganzoo.data.config import DataConfig
 from ganzoo.errors import NotFoundError, UserError, did_you_mean, shorten
 from ganzoo.resources import resource
 from ganzoo.safe_yaml import MAX_YAML_CHARACTERS, load_yaml
+from ganzoo.training.objective_sections import AdversarialConfig, ObjectiveConfig, Section
+from ganzoo.training.sections import CardConfig, EvaluationConfig, OptimizerConfig, PhaseConfig, TrainingConfig
 from ganzoo.validation import explain
 
 _NAME = r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$"
-Positive = Annotated[int, Field(ge=1, le=10**12)]
-Augmentation = Literal["color", "translation", "cutout"]
-LOSSES = ("minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic")
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ScheduleConfig(Section):
-    """How a learning rate changes over the run; a pure function of the step."""
-
-    type: Literal["constant", "linear", "cosine", "exponential"] = Field("constant", description="Shape of the decay.")
-    final: float = Field(0.0, ge=0, le=1, description="Factor at the end of the run (exponential: must be over 0).")
-    start: float = Field(0.0, ge=0, lt=1, description="Share of the run before the decay begins.")
-    warmup: int = Field(0, ge=0, le=10**9, description="Steps of linear increase from 0 at the beginning.")
-
-    @model_validator(mode="after")
-    def _reachable(self) -> ScheduleConfig:
-        if self.type == "exponential" and self.final == 0:
-            raise ValueError("an exponential schedule never reaches 0; set final to a positive factor such as 0.01")
-        return self
-
-
-class OptimizerConfig(Section):
-    """One network's optimiser."""
-
-    type: Literal["adam", "adamw", "rmsprop", "sgd"] = Field("adam", description="Algorithm.")
-    learning_rate: float = Field(2e-4, gt=0, le=10, description="Step size.")
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
-        (0.5, 0.999), description="Adam's decay rates of the first and second moment."
-    )
-    eps: float = Field(1e-8, gt=0, le=1, description="Adam's and RMSprop's divisor floor.")
-    momentum: float = Field(0.0, ge=0, lt=1, description="Momentum of sgd and rmsprop.")
-    weight_decay: float = Field(
-        0.0, ge=0, le=10, description="L2 penalty (adam, sgd, rmsprop) or decoupled decay (adamw)."
-    )
-    schedule: ScheduleConfig = Field(ScheduleConfig(), description="How the learning rate changes over the run.")
-    clip_norm: float | None = Field(None, gt=0, description="Largest global norm of the gradient; null for none.")
-    clip_weights: float | None = Field(
-        None, gt=0, description="Clamp every weight to +-this after each step (WGAN: 0.01); null for none."
-    )
-
-
-class PenaltyConfig(Section):
-    """A term added to the discriminator's loss."""
-
-    type: Literal["gradient-penalty", "r1", "r2", "drift"] = Field(
-        description="gradient-penalty: to a norm on the line between real and generated; r1, r2: to zero at real, generated "
-        "samples; drift: to small logits."
-    )
-    weight: float = Field(gt=0, le=1e6, description="Factor (lambda; gamma of r1 and r2, whose formula has the 1/2).")
-    interval: Positive = Field(
-        1, description="Compute it every so many steps, with weight x interval (lazy regularisation)."
-    )
-    target: float = Field(1.0, gt=0, description="Target norm of the gradient penalty.")
-
-
-class AdversarialConfig(Section):
-    """Objective of a GAN: one adversarial loss, and what is added to it."""
-
-    type: Literal["adversarial"] = Field("adversarial", description="Which objective.")
-    loss: Literal[LOSSES] = Field("non-saturating", description="Adversarial loss.")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="One-sided: how far the real target lies below 1.")
-    penalties: tuple[PenaltyConfig, ...] = Field((), description="Penalties on the discriminator.")
-    feature_matching: float = Field(
-        0.0, ge=0, le=1e6, description="Weight of the distance between discriminator features in the generator's loss."
-    )
-    augment: tuple[Augmentation, ...] = Field(
-        (), description="DiffAugment of everything the discriminator sees; empty for none."
-    )
-    instance_noise: float = Field(
-        0.0,
-        ge=0,
-        le=10,
-        description="Standard deviation of the noise on everything the discriminator sees, at step 0.",
-    )
-    instance_noise_until: float = Field(
-        0.5, gt=0, le=1, description="Share of the run over which the instance noise falls linearly to 0."
-    )
-
-    @model_validator(mode="after")
-    def _possible(self) -> AdversarialConfig:
-        if self.label_smoothing and self.loss not in ("minimax", "non-saturating", "least-squares"):
-            raise ValueError(f"label_smoothing has no meaning for the {self.loss} loss, which has no target")
-        return self
-
-
-class ClassificationConfig(Section):
-    """Objective of a classifier: cross-entropy against the labels of the data."""
-
-    type: Literal["classification"] = Field("classification", description="Which objective.")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
-    noise: float = Field(0.0, ge=0, le=1, description="Standard deviation of Gaussian noise on the samples.")
-    augment: tuple[Augmentation, ...] = Field((), description="Random changes of the samples.")
-
-
-ObjectiveConfig = Annotated[AdversarialConfig | ClassificationConfig, Field(discriminator="type")]
-
-
-class PhaseConfig(Section):
-    """A stretch of the run in which the same networks are updated, equally often."""
-
-    name: str = Field(min_length=1, max_length=60, description="Shown in the log.")
-    steps: Positive | None = Field(None, description="Length; one phase may leave it out and takes the rest.")
-    updates: dict[str, Annotated[int, Field(ge=1, le=1000)]] = Field(
-        description="Network -> updates a step, in order, e.g. {discriminator: 5, generator: 1}."
-    )
-
-
-class TrainingConfig(Section):
-    """How long and how the run trains."""
-
-    steps: Positive = Field(
-        description="Steps in all; a step updates the generator once and the discriminator n_critic times."
-    )
-    batch_size: int = Field(64, ge=1, le=65_536, description="Samples a network sees at once, in each process.")
-    seed: int = Field(0, ge=0, lt=2**63, description="Decides everything random.")
-    precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
-        "auto", description="Arithmetic of the networks; auto = bf16 where the machine has it in hardware, else fp32."
-    )
-    n_critic: int = Field(1, ge=1, le=1000, description="Discriminator updates a step.")
-    accumulation: int = Field(1, ge=1, le=4096, description="Batches whose gradients are averaged for one update.")
-    ema_half_life: float | None = Field(
-        10_000,
-        gt=0,
-        le=1e12,
-        description="Samples after which an old weight counts half in the average; null for no average.",
-    )
-    ema_rampup: float = Field(
-        0.05,
-        gt=0,
-        le=1,
-        description="The half-life is at most this share of the samples seen so far (short at first).",
-    )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
-    compile: bool = Field(False, description="Compile the generator with torch.compile (pays on a GPU).")
-    log_every: Positive = Field(50, description="Steps between two rows of metrics.jsonl.")
-    sample_every: Positive | None = Field(500, description="Steps between two sheets of samples; null for none.")
-    num_preview_samples: int = Field(64, ge=1, le=1024, description="Samples on a sheet.")
-    checkpoint_every: Positive = Field(500, description="Steps between two checkpoints.")
-    keep_checkpoints: int = Field(3, ge=1, le=1000, description="How many of the newest are kept.")
-
-
-class EvaluationConfig(Section):
-    """What is measured at the end of the run, and by `ganzoo evaluate`."""
-
-    metrics: tuple[str, ...] = Field((), description="Names of metrics; empty for none.")
-    embedder: str = Field(
-        "pixels", description="'pixels', 'inception', or a classifier checkpoint such as 'digit-classifier'."
-    )
-    num_samples: int = Field(10_000, ge=2, le=10_000_000, description="Generated samples.")
-    split: str = Field("test", description="Split of the data to compare with.")
-    seed: int = Field(0, ge=0, lt=2**63, description="Seed of the generated samples.")
-    every: Positive | None = Field(None, description="Also measure during the run, every so many steps; null for no.")
-
-
-class CardConfig(Section):
-    """What the model card says beyond what is measured."""
-
-    summary: str = Field("", max_length=300, description="One sentence on the model.")
-    license: str = Field("apache-2.0", description="The Hub's identifier of the weights' licence.")
-    limitations: str = Field("", max_length=4000, description="What it should not be used for, what it does badly.")
-    budget: str = Field("", max_length=500, description="Steps and minutes on a named machine.")
-    expected: str = Field("", max_length=500, description="Metric that a run of this recipe reaches.")
-
-    @field_validator("license")
-    @classmethod
-    def _known_license(cls, value: str) -> str:
-        if value not in LICENSES:
-            raise ValueError(f"not one of the Hub's licence identifiers.{did_you_mean(value, LICENSES)}")
-        return value
 
 
 class Recipe(Section):
@@ -338,7 +167,9 @@ def _merge(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in values.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
+        # A section of another type has other keys: nothing of the base's fits.
+        other = both and "type" in value and value["type"] != merged[key].get("type", value["type"])
+        merged[key] = _merge(merged[key], value) if both and not other else value
     return merged
 
 
@@ -376,12 +207,16 @@ def _with_family_objective(values: dict[str, Any], where: str) -> dict[str, Any]
     """Puts the family's own objective under the recipe's, if the recipe's `type` is the same or left out."""
     family = (values.get("model") or {}).get("family") if isinstance(values.get("model"), Mapping) else None
     stated = values.get("objective") or {}
-    if not isinstance(family, str) or not isinstance(stated, Mapping) or "loss" in stated:
+    if not isinstance(family, str) or not isinstance(stated, Mapping):
         return values
     from ganzoo.registry import get_family
 
     try:
-        objective = get_family(family).objective
+        objective = {"type": "adversarial", **get_family(family).objective}
     except NotFoundError as error:
         raise NotFoundError(f"{where}: {error}") from None
+    if stated.get("type", objective["type"]) != objective["type"]:
+        return values
+    if "loss" in stated:  # the rest was chosen for another loss
+        objective = {"type": objective["type"]}
     return {**values, "objective": {**objective, **stated}}

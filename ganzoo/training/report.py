@@ -7,32 +7,22 @@ is left out.
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from ganzoo.errors import MissingPackageError
 from ganzoo.training.curves import Chart, Series, charts_of, draw, number, smoothing_window
-from ganzoo.training.report_style import SCRIPT, STYLE
+from ganzoo.training.report_samples import MAX_SAMPLES, read_text, show_samples
+from ganzoo.training.report_style import SCRIPT, STYLE, escape, section, step_name
 from ganzoo.training.trackers import duration, read_rows
 
 Row = dict[str, Any]
-T = TypeVar("T")
 
-_MAX_SAMPLES = 24
-_MAX_IMAGE_SIDE = 1024
-_THUMBNAIL_SIDE = 256
-_SMALL_SIDE = 512  # smaller grids are enlarged with visible pixels, not blurred
-_MAX_AUDIO_BYTES = 4_000_000
-_MAX_TEXT = 20_000
 _MAX_STEPS = 8  # of one warning
 
 
@@ -47,19 +37,19 @@ def write_report(run_dir: str | Path) -> Path:
     """
     run_dir = Path(run_dir)
     rows = read_rows(run_dir / "metrics.jsonl")
-    recipe = _read_text(run_dir / "recipe.yaml")
+    recipe = read_text(run_dir / "recipe.yaml")
     events: dict[str, list[Row]] = {}
     for row in rows:
         events.setdefault(str(row.get("event", "train")), []).append(row)
     title = _title(run_dir, recipe, events)
     sections = [
         _header(title, rows, recipe, events),
-        _samples(run_dir, events.get("samples", [])),
+        show_samples(run_dir, events.get("samples", [])),
         _evaluation(events.get("evaluation", [])),
         _warnings(events.get("warning", [])),
-        _curves(events.get("train", []), events.get("evaluation", [])),
+        _curves(rows, events.get("evaluation", [])),
         _environment(events.get("start", [])),
-        _section("Recipe", f'<div class="card"><pre>{_escape(recipe)}</pre></div>') if recipe else "",
+        section("Recipe", f'<div class="card"><pre>{escape(recipe)}</pre></div>') if recipe else "",
     ]
     path = run_dir / "report.html"
     temporary = path.with_name("report.html.tmp")
@@ -73,19 +63,9 @@ def _page(title: str, body: str) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_escape(title)} · training report</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<title>{escape(title)} · training report</title>\n<style>{STYLE}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n{script}\n</body>\n</html>\n"
     )
-
-
-def _section(title: str, body: str, name: str = "") -> str:
-    anchor = f' id="{name}"' if name else ""
-    return f"<section{anchor}>\n<h2>{_escape(title)}</h2>\n{body}\n</section>"
-
-
-def _escape(value: Any) -> str:
-    """Makes text safe to stand in the page; lone surrogates, which no file can hold, become question marks."""
-    return html.escape(str(value).encode("utf-8", errors="replace").decode())
 
 
 # What the run was, and how far it got
@@ -114,12 +94,12 @@ def _header(title: str, rows: list[Row], recipe: str, events: dict[str, list[Row
     if count := len(events.get("warning", [])):
         pills.append(f'<a class="pill warn" href="#warnings">{count} warning{"s" if count > 1 else ""}</a>')
     tiles = "".join(
-        f"<div><dt>{_escape(name)}</dt><dd>{_escape(value)}<small>{_escape(more)}</small></dd></div>"
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(more)}</small></dd></div>"
         for name, value, more in _facts(recipe, events)
     )
     tiles = f'<dl class="tiles">{tiles}</dl>' if tiles else '<p class="quiet">Nothing has been logged yet.</p>'
     return (
-        f'<header>\n<p class="quiet">ganzoo training report</p>\n<h1>{_escape(title)}</h1>\n'
+        f'<header>\n<p class="quiet">ganzoo training report</p>\n<h1>{escape(title)}</h1>\n'
         f"<p>{''.join(pills)}</p>\n</header>\n{tiles}"
     )
 
@@ -130,7 +110,7 @@ def _status(rows: list[Row]) -> str:
         return '<span class="pill">not finished</span>'
     reason = turns[-1].get("reason", turns[-1].get("status", "finished"))
     kind = "good" if reason == "finished" else "warn"
-    return f'<span class="pill {kind}">{_escape(reason)}</span>'
+    return f'<span class="pill {kind}">{escape(reason)}</span>'
 
 
 def _facts(recipe: str, events: dict[str, list[Row]]) -> list[tuple[str, str, str]]:
@@ -175,10 +155,10 @@ def _environment(starts: list[Row]) -> str:
     if not entries:
         return ""
     facts = "".join(
-        f"<div><dt>{_escape(key.replace('_', ' '))}</dt><dd>{_escape(_short(value))}</dd></div>"
+        f"<div><dt>{escape(key.replace('_', ' '))}</dt><dd>{escape(_short(value))}</dd></div>"
         for key, value in entries.items()
     )
-    return _section("Environment", f'<div class="card"><dl class="facts">{facts}</dl></div>')
+    return section("Environment", f'<div class="card"><dl class="facts">{facts}</dl></div>')
 
 
 def _short(value: Any) -> str:
@@ -188,128 +168,6 @@ def _short(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}" if abs(value) < 10**15 else "very large"
     return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
-
-
-# What came out: samples through time
-
-
-def _samples(run_dir: Path, rows: list[Row]) -> str:
-    files: dict[str, tuple[float, Path]] = {}
-    root = run_dir.resolve()
-    for row in rows:
-        step, name = number(row.get("step")), row.get("file")
-        path = _inside(root, name) if isinstance(name, str) else None
-        if path is not None and math.isfinite(step):
-            files[name] = (step, path)
-    ordered = sorted(files.values())
-    kinds = ((".png", _load_image, _grids), (".wav", _load_audio, _audio), (".txt", _load_text, _texts))
-    parts = []
-    for suffix, load, show in kinds:
-        found = _load_evenly([item for item in ordered if item[1].suffix.lower() == suffix], load)
-        if found:
-            parts.append(f'<div class="card">{show(found)}</div>')
-    return _section("Samples through time", "\n".join(parts)) if parts else ""
-
-
-def _inside(root: Path, name: str) -> Path | None:
-    """Finds a file of the run: a page that people pass on shows nothing from elsewhere on the disk."""
-    try:
-        path = (root / name).resolve()
-        return path if path.is_relative_to(root) and path.is_file() else None
-    except (OSError, RuntimeError, ValueError):  # a name too long, a loop of links, a null byte
-        return None
-
-
-def _load_evenly(files: Sequence[tuple[float, Path]], load: Callable[[Path], T | None]) -> list[tuple[float, T]]:
-    """Loads at most `_MAX_SAMPLES` of the files, evenly chosen with first and last; leaves out unreadable ones."""
-    chosen = sorted({round(i) for i in np.linspace(0, len(files) - 1, min(len(files), _MAX_SAMPLES))}) if files else []
-    loaded = ((files[index][0], load(files[index][1])) for index in chosen)
-    return [(step, content) for step, content in loaded if content is not None]
-
-
-def _load_image(path: Path) -> Any | None:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image.copy() if image.mode in ("L", "RGB") else image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None  # PIL raises SyntaxError for some broken PNGs
-
-
-def _load_audio(path: Path) -> bytes | None:
-    try:
-        content = path.read_bytes() if path.stat().st_size <= _MAX_AUDIO_BYTES else b""
-    except OSError:
-        return None
-    return content if content.startswith(b"RIFF") else None
-
-
-def _load_text(path: Path) -> str | None:
-    return _read_text(path)[:_MAX_TEXT] or None
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _image_tag(image: Any, side: int, alt: str, attributes: str = "") -> str:
-    kind = "small" if max(image.size) < _SMALL_SIDE and side > _THUMBNAIL_SIDE else ""
-    if max(image.size) > side:
-        image = image.copy()
-        image.thumbnail((side, side))
-    stream = io.BytesIO()
-    image.save(stream, format="PNG", optimize=True)
-    data = base64.b64encode(stream.getvalue()).decode()
-    return f'<img class="{kind}" alt="{_escape(alt)}" src="data:image/png;base64,{data}"{attributes}>'
-
-
-def _grids(grids: list[tuple[float, Any]]) -> str:
-    last = len(grids) - 1
-    images = "\n".join(
-        _image_tag(image, _MAX_IMAGE_SIDE, _step(step), "" if index == last else " hidden")
-        for index, (step, image) in enumerate(grids)
-    )
-    if not last:
-        return f'<div class="stage">{images}</div><p class="quiet">{_step(grids[0][0])}</p>'
-    ends = "\n".join(
-        f'<button type="button" data-index="{index}">'
-        f"{_image_tag(grids[index][1], _THUMBNAIL_SIDE, '')}{name}: {_step(grids[index][0])}</button>"
-        for index, name in ((0, "First"), (last, "Last"))
-    )
-    return (
-        f'<div class="player">\n<div>\n<div class="stage">{images}</div>\n<div class="controls">'
-        '<button type="button" class="play">▶ Play</button>'
-        f'<input type="range" min="0" max="{last}" value="{last}" aria-label="Step of the samples">'
-        f'<output>{_step(grids[-1][0])}</output></div>\n</div>\n<div class="ends">{ends}</div>\n</div>'
-    )
-
-
-def _audio(files: list[tuple[float, bytes]]) -> str:
-    players = "\n".join(
-        f'<div><span class="quiet">{_step(step)}</span>'
-        '<audio controls preload="none" '
-        f'src="data:audio/wav;base64,{base64.b64encode(content).decode()}"></audio></div>'
-        for step, content in reversed(files)
-    )
-    return f'<div class="audio">{players}</div>'
-
-
-def _texts(files: list[tuple[float, str]]) -> str:
-    blocks = [
-        f"<details{' open' if index == 0 else ''}><summary>{_step(step)}</summary>"
-        f'<pre class="text">{_escape(text)}</pre></details>'
-        for index, (step, text) in enumerate(reversed(files))
-    ]
-    return "\n".join(blocks)
-
-
-def _step(step: float) -> str:
-    return f"step {step:,.0f}"
 
 
 # What was measured, and what was warned of
@@ -324,19 +182,19 @@ def _evaluation(rows: list[Row]) -> str:
     rows = [row for row in rows if _metrics(row)]
     if not rows:
         return ""
-    latest, earlier = rows[-1], rows[-2 : -2 - _MAX_SAMPLES : -1]
+    latest, earlier = rows[-1], rows[-2 : -2 - MAX_SAMPLES : -1]
     parts = [f'<div class="card"><p class="quiet">{_step_of(latest)}</p>{_metrics_table(_metrics(latest))}']
     if any(metric.get("floor") is not None for metric in _metrics(latest)):
         parts.append('<p class="quiet">Floor: the same measure on real samples in place of generated ones.</p>')
     if earlier:
         tables = "".join(f'<p class="quiet">{_step_of(row)}</p>{_metrics_table(_metrics(row))}' for row in earlier)
         parts.append(f"<details><summary>Earlier evaluations</summary>{tables}</details>")
-    return _section("Evaluation", "".join(parts) + "</div>")
+    return section("Evaluation", "".join(parts) + "</div>")
 
 
 def _step_of(row: Row) -> str:
     step = number(row.get("step"))
-    return f"At {_step(step)}" if math.isfinite(step) else ""
+    return f"At {step_name(step)}" if math.isfinite(step) else ""
 
 
 _COLUMNS = (  # (heading, key, whether it is a number)
@@ -349,18 +207,19 @@ _COLUMNS = (  # (heading, key, whether it is a number)
     ("Data", "dataset", False),
     ("Split", "split", False),
     ("Seed", "seed", True),
+    ("Settings", "parameters", False),
 )
 
 
 def _metrics_table(metrics: list[Row]) -> str:
-    columns = [column for column in _COLUMNS if any(metric.get(column[1]) is not None for metric in metrics)]
+    columns = [column for column in _COLUMNS if any(metric.get(column[1]) not in (None, {}) for metric in metrics)]
     head = "".join(f'<th class="{"number" if right else ""}">{name}</th>' for name, _, right in columns)
     body = ""
     for metric in metrics:
         cells = ((key, right, metric.get(key)) for _, key, right in columns)
         body += "<tr>" + "".join(
-            f'<td class="{"number" if right else ""}{" value" if key == "value" else ""}">'
-            f"{_escape('' if value is None else _label(value) if key == 'name' else _short(value))}</td>"
+            f'<td class="{"number" if right else _CLASSES.get(key, "")}{" value" if key == "value" else ""}">'
+            f"{escape('' if value is None else _CELLS.get(key, _short)(value))}</td>"
             for key, right, value in cells
         )
         body += "</tr>"
@@ -371,6 +230,15 @@ def _label(name: Any) -> str:
     return str(name).replace("_", " ")
 
 
+def _settings(values: Any) -> str:
+    pairs = values.items() if isinstance(values, dict) else ()
+    return ", ".join(f"{_label(name)} {_short(value)}" for name, value in pairs)
+
+
+_CELLS = {"name": _label, "parameters": _settings}
+_CLASSES = {"embedder": "long", "parameters": "long"}
+
+
 def _warnings(rows: list[Row]) -> str:
     if not rows:
         return ""
@@ -378,11 +246,11 @@ def _warnings(rows: list[Row]) -> str:
     for row in rows:
         by_name.setdefault(str(row.get("name", "warning")), []).append(row)
     items = "".join(
-        f"<li><b>{_escape(name.replace('-', ' ').capitalize())}</b> "
-        f'<span class="quiet">{_steps_of(found)}</span><p>{_escape(found[-1].get("message", ""))}</p></li>'
+        f"<li><b>{escape(name.replace('-', ' ').capitalize())}</b> "
+        f'<span class="quiet">{_steps_of(found)}</span><p>{escape(found[-1].get("message", ""))}</p></li>'
         for name, found in by_name.items()
     )
-    return _section("Warnings", f'<ul class="warnings">{items}</ul>', name="warnings")
+    return section("Warnings", f'<ul class="warnings">{items}</ul>', name="warnings")
 
 
 def _steps_of(rows: list[Row]) -> str:
@@ -396,25 +264,40 @@ def _steps_of(rows: list[Row]) -> str:
 # How it went: the curves
 
 
-def _curves(train: list[Row], evaluations: list[Row]) -> str:
-    charts = charts_of(train) + _metric_charts(evaluations)
+def _curves(rows: list[Row], evaluations: list[Row]) -> str:
+    logged = [_with_perplexity(row) for row in rows if row.get("event", "train") in ("train", "validation")]
+    charts = charts_of(logged) + _metric_charts(evaluations)
     if not charts:
         return ""
-    phases = [(number(row.get("step")), str(row.get("phase", ""))) for row in train]
+    phases = [(number(row.get("step")), str(row.get("phase", ""))) for row in logged]
     changes = [after for before, after in itertools.pairwise(phases) if before[1] != after[1] and after[0] > 0]
-    last_step = max(float(series.steps.max()) for chart in charts for series in chart.series)
+    last_step = max(float(np.nanmax(series.steps)) for chart in charts for series in chart.series)
     starts = [step for step, _ in changes]
     try:
         figures = "\n".join(_figure(chart, draw(chart, last_step, starts)) for chart in charts)
     except MissingPackageError as error:
         figures = "\n".join(_figure(chart, "") for chart in charts)
-        return _section("Curves", f'<p class="quiet">{_escape(error)}.</p><div class="charts">{figures}</div>')
-    named = ", ".join(f"{_escape(phase)} from {_step(step)}" for step, phase in changes[:_MAX_SAMPLES])
-    smoothed = any(smoothing_window(series) > 1 for chart in charts for series in chart.series)
-    note = "Faint: as logged. Bold: moving average. " if smoothed else ""
-    note += f"Dashed: {named}." if named else ""
-    note = f'<p class="quiet">{note}</p>' if note else ""
-    return _section("Curves", f'{note}<div class="charts">{figures}</div>')
+        return section("Curves", f'<p class="quiet">{escape(error)}.</p><div class="charts">{figures}</div>')
+    notes = []
+    if any(smoothing_window(series) > 1 for chart in charts for series in chart.series):
+        notes.append("Faint: as logged. Bold: moving average.")
+    if changes:
+        named = ", ".join(f"{escape(phase)} from {step_name(step)}" for step, phase in changes[:MAX_SAMPLES])
+        notes.append(f"Dashed: {named}.")
+    notes += [_early_stop(row) for row in rows if row.get("event") == "early stop"][:MAX_SAMPLES]
+    note = f'<p class="quiet">{" ".join(notes)}</p>' if notes else ""
+    return section("Curves", f'{note}<div class="charts">{figures}</div>')
+
+
+def _with_perplexity(row: Row) -> Row:
+    """Adds what a held-out loss in nats per token means; only language models log one."""
+    loss = number(row.get("validation/loss"))
+    return {**row, "validation/perplexity": math.exp(loss)} if loss < 100 else row
+
+
+def _early_stop(row: Row) -> str:
+    best, step = number(row.get("validation/best")), number(row.get("step"))
+    return f"Stopped early: {escape(row.get('phase', ''))}, at {step_name(step)}, best held-out loss {best:.4g}."
 
 
 def _metric_charts(rows: list[Row]) -> list[Chart]:
@@ -435,12 +318,12 @@ def _metric_charts(rows: list[Row]) -> list[Chart]:
 
 def _figure(chart: Chart, svg: str) -> str:
     legend = "".join(
-        f'<li><i style="background: var(--series-{series.color})"></i>{_escape(series.label)} '
+        f'<li><i style="background: var(--series-{series.color})"></i>{escape(series.label)} '
         f"<b>{_last(series):.4g}</b></li>"
         for series in chart.series
     )
-    note = f'<p class="quiet">{_escape(chart.note)}</p>' if chart.note else ""
-    return f'<figure class="card"><h3>{_escape(chart.title)}</h3><ul class="legend">{legend}</ul>{svg}{note}</figure>'
+    note = f'<p class="quiet">{escape(chart.note)}</p>' if chart.note else ""
+    return f'<figure class="card"><h3>{escape(chart.title)}</h3><ul class="legend">{legend}</ul>{svg}{note}</figure>'
 
 
 def _last(series: Series) -> float:

@@ -1,4 +1,9 @@
-"""The style sheet and the script of `report.html`: kept apart, so that `report.py` reads as what the page says."""
+"""How `report.html` looks: its style sheet, its script and its smallest parts. `report.py` is what it says."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
 
 STYLE = """
 :root {
@@ -49,6 +54,7 @@ svg * { stroke-linejoin: round; stroke-linecap: butt; }
 .legend b { font-weight: 600; font-variant-numeric: tabular-nums; }
 .player { display: grid; grid-template-columns: minmax(0, 1fr) 9rem; gap: 1.2rem; }
 .stage { display: flex; justify-content: center; align-items: flex-start; }
+.sheet { flex: 1; min-width: 0; text-align: center; }
 .stage img { width: 100%; max-width: 38rem; height: auto; border-radius: 8px; }
 img.small { image-rendering: pixelated; }
 [hidden] { display: none !important; }
@@ -68,12 +74,18 @@ th, td { padding: .4rem .8rem .4rem 0; border-bottom: 1px solid var(--line); whi
 tr:last-child td { border-bottom: 0; }
 td.number, th.number { text-align: right; }
 td.value { font-weight: 600; }
+td.long { white-space: normal; min-width: 7rem; }
 .warnings { list-style: none; margin: 0; padding: 0; }
 .warnings li { background: var(--warn-back); border-left: 4px solid var(--warn); border-radius: 8px;
   padding: .6rem .9rem; margin-bottom: .6rem; }
 .warnings b { color: var(--warn); }
 pre { margin: 0; overflow-x: auto; font: .85rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
-pre.text { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 24rem; overflow-y: auto; }
+ol.sentences { margin: 0; padding-left: 2.6rem; max-height: 26rem; overflow-y: auto; text-align: left; }
+ol.sentences li { padding: .12rem 0; overflow-wrap: anywhere; }
+ol.sentences li::marker { color: var(--muted); font-size: .8rem; }
+h3.compared { margin-top: 1.4rem; }
+table.sentences { table-layout: fixed; min-width: 36rem; }
+table.sentences td { white-space: normal; overflow-wrap: anywhere; vertical-align: top; line-height: 1.4; }
 .audio { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: .8rem; }
 audio { width: 100%; display: block; margin-top: .3rem; }
 details { margin-top: .6rem; }
@@ -95,18 +107,18 @@ summary { cursor: pointer; color: var(--muted); font-size: .9rem; }
 @media print { button, .controls { display: none; } .card { break-inside: avoid; } }
 """
 
-# Shows one grid at a time: moved by the slider (or its arrow keys), the play button, and the first and last thumbnail.
+# Shows one sheet at a time: moved by the slider (or its arrow keys), the play button, and the first and last thumbnail.
 SCRIPT = """
 for (const player of document.querySelectorAll(".player")) {
-  const images = [...player.querySelectorAll(".stage img")];
+  const sheets = [...player.querySelectorAll(".sheet")];
   const slider = player.querySelector("input"), step = player.querySelector("output");
   const play = player.querySelector(".play");
   let timer = null;
   const stop = () => { clearInterval(timer); timer = null; play.textContent = "\\u25b6 Play"; };
   const show = (index) => {
-    images.forEach((image, i) => { image.hidden = i !== index; });
+    sheets.forEach((sheet, i) => { sheet.hidden = i !== index; });
     slider.value = index;
-    step.textContent = images[index].alt;
+    step.textContent = sheets[index].dataset.step;
   };
   slider.addEventListener("input", () => { stop(); show(Number(slider.value)); });
   for (const end of player.querySelectorAll(".ends button")) {
@@ -114,12 +126,28 @@ for (const player of document.querySelectorAll(".player")) {
   }
   play.addEventListener("click", () => {
     if (timer) return stop();
-    if (Number(slider.value) === images.length - 1) show(0);
+    if (Number(slider.value) === sheets.length - 1) show(0);
     play.textContent = "\\u275a\\u275a Pause";
     timer = setInterval(() => {
       const next = Number(slider.value) + 1;
-      if (next >= images.length) stop(); else show(next);
+      if (next >= sheets.length) stop(); else show(next);
     }, 450);
   });
 }
 """
+
+
+def escape(value: Any) -> str:
+    """Makes text safe to stand in the page; lone surrogates, which no file can hold, become question marks."""
+    return html.escape(str(value).encode("utf-8", errors="replace").decode())
+
+
+def section(title: str, body: str, name: str = "") -> str:
+    """A titled part of the page; `body` is HTML."""
+    anchor = f' id="{name}"' if name else ""
+    return f"<section{anchor}>\n<h2>{escape(title)}</h2>\n{body}\n</section>"
+
+
+def step_name(step: float) -> str:
+    """A step in words: "step 1,200"."""
+    return f"step {step:,.0f}"

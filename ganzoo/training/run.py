@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import signal
 import sys
@@ -16,10 +17,10 @@ from typing import Any
 import torch
 
 from ganzoo.checkpoint import save_network
-from ganzoo.data import load_data
+from ganzoo.data import ArrayDataset, load_data, open_source
 from ganzoo.errors import GanzooError, TrainingError, UserError
 from ganzoo.files import new_folder, remove_leftovers, write_text
-from ganzoo.pipelines import PIPELINES, RECIPE_FILE, Pipeline
+from ganzoo.pipelines import RECIPE_FILE, Pipeline, pipeline_class
 from ganzoo.registry import Family, get_family
 from ganzoo.training.diagnostics import Diagnostics, non_finite, non_finite_advice
 from ganzoo.training.distributed import World
@@ -106,6 +107,7 @@ class RunLoop:
         boundary = getattr(recipe.objective, "loss", "") not in ("wasserstein", "relativistic")
         self.diagnostics = Diagnostics(has_decision_boundary=boundary)
         self.warnings: list[str] = []
+        self._held: dict[str, ArrayDataset] = {}
         self.bar: ProgressBar | None = None
         self.seconds = 0.0
 
@@ -115,7 +117,7 @@ class RunLoop:
         try:
             with _stop_signals() as stop:
                 while trainer.step < trainer.total_steps and not self._should_stop(stop):
-                    self.step()
+                    self.step(stop)
             self.seconds += time.monotonic() - self._mark
             return self._finish(interrupted=trainer.step < trainer.total_steps)
         except TrainingError:
@@ -137,10 +139,12 @@ class RunLoop:
         self.bar = self._progress_bar()
         self._mark, self._marked_step = time.monotonic(), self.trainer.step
 
-    def step(self) -> None:
-        """One training step and what is due after it."""
-        self.trainer.train_step(is_logged=self._is_due(self.recipe.training.log_every, self.trainer.step + 1))
-        self._after_step()
+    def step(self, stop: threading.Event | None = None) -> None:
+        """One training step and what is due after it; a wish to stop is heard between the updates of a long one."""
+        is_logged = self._is_due(self.recipe.training.log_every, self.trainer.step + 1)
+        alone = stop is not None and self.world.size == 1
+        if self.trainer.train_step(is_logged=is_logged, **({"should_stop": stop.is_set} if alone else {})):
+            self._after_step()
 
     def close(self) -> None:
         """Closes bar and logs."""
@@ -164,9 +168,49 @@ class RunLoop:
             self._samples()
         if self._is_due(self.recipe.evaluation.every, step) and step < self.trainer.total_steps:
             self._measure()
+        if self._validate():
+            return
         # Last: a run that is killed before it does all of the above again, one that is killed after it none.
         if self._is_due(training.checkpoint_every, step):
             self._checkpoint()
+
+    def _validate(self) -> bool:
+        """Early stopping: measures held-out data when the phase says so.
+
+        Returns:
+            Whether the phase has ended before its time (and its checkpoint is written).
+        """
+        trainer = self.trainer
+        phase = trainer.phases[trainer.phase_index]
+        if phase.stop is None:
+            return False
+        done = trainer.step - trainer.phase_start(trainer.phase_index)
+        if done % phase.stop.every and done < phase.steps:
+            return False
+        loss = trainer.validate(self._held_out(phase.stop.split), phase.stop.num_samples)
+        trainer.validation.note(loss, trainer.main_network)
+        best, since = trainer.validation.loss, trainer.validation.since
+        self._track({"event": "validation", "phase": phase.name, "validation/loss": loss, "validation/best": best})
+        if since < phase.stop.patience and done < phase.steps:
+            return False
+        trainer.take_best()
+        if done == phase.steps:
+            return False
+        if self.bar is not None:
+            self.bar.update(phase.steps - done)
+        trainer.end_phase_early()
+        self._track({"event": "early stop", "phase": phase.name, "validation/best": best})
+        self._checkpoint()
+        return True
+
+    def _held_out(self, split: str) -> ArrayDataset:
+        if split not in self._held:
+            self._held[split] = load_data(self.recipe.data, self.trainer.processor, split=split)
+        return self._held[split]
+
+    def _track(self, row: dict[str, Any]) -> None:
+        if self.world.is_main:
+            self.trackers.log({"step": self.trainer.step, **row})
 
     def _is_due(self, every: int | None, step: int) -> bool:
         return every is not None and (step % every == 0 or step == self.trainer.total_steps)
@@ -221,10 +265,15 @@ class RunLoop:
             kept = checkpoint_folders(self.checkpoints)
             raise TrainingError(non_finite_advice(names, self.trainer.step, kept[0] if kept else None))
 
+    @property
+    def _trains_discriminator(self) -> bool:
+        """One that no phase updates is noise, and not worth publishing."""
+        return any("discriminator" in phase.updates for phase in self.trainer.phases)
+
     def _write_model(self, folder: Path) -> None:
         """The part of a training checkpoint that loads like any other: averaged main network, discriminator, processor."""
         save_network(self.trainer.main_network, folder)
-        if "discriminator" in self.trainer.networks:
+        if self._trains_discriminator:
             save_network(self.trainer.networks["discriminator"], folder / "discriminator")
         self.trainer.processor.save_pretrained(folder)
         write_text(folder / RECIPE_FILE, self.recipe.to_yaml())
@@ -232,21 +281,18 @@ class RunLoop:
     def _samples(self) -> None:
         if not self.world.is_main or not self.family.is_gan:
             return
-        count = self.recipe.training.num_preview_samples
-        classes = self.trainer.main_network.config.num_classes
-        labels = None if classes is None else torch.arange(count) % classes
+        training, name = self.recipe.training, f"step-{self.trainer.step:08d}"
         # The same latents every time: a sheet shows how a sample changes, not which was drawn.
         with _restored_mode(self.trainer.main_network):
-            pipeline = PIPELINES[self.family.main_role](self.trainer.main_network, self.trainer.processor)
-            drawn = pipeline.sample(count, seed=self.recipe.training.seed, labels=labels)
-        for name in self.trainer.processor.save_preview(
-            drawn.samples, self.folder / "samples", f"step-{self.trainer.step:08d}"
-        ):
+            names = self._pipeline().save_preview(
+                self.folder / "samples", name, num_samples=training.num_preview_samples, seed=training.seed
+            )
+        for name in names:
             self.trackers.samples(self.trainer.step, self.folder / "samples" / name)
 
     def _finish(self, *, interrupted: bool) -> TrainingRun:
         step = self.trainer.step
-        if self._saved_step != step:
+        if self._saved_step != step or self.trainer.update:
             self._checkpoint()
         pipeline = self._pipeline()
         run = TrainingRun(self.folder, pipeline, step=step, finished=not interrupted, warnings=self.warnings)
@@ -267,10 +313,10 @@ class RunLoop:
 
     def _pipeline(self) -> Pipeline:
         networks = self.trainer.networks
-        return PIPELINES[self.family.main_role](
+        pipeline = pipeline_class(self.trainer.main_network)(
             self.trainer.main_network,
             self.trainer.processor,
-            discriminator=networks.get("discriminator"),
+            discriminator=networks["discriminator"] if self._trains_discriminator else None,
             recipe=self.recipe,
             training={
                 "steps": self.trainer.step,
@@ -279,6 +325,8 @@ class RunLoop:
                 "machine": machine(self.trainer.device),
             },
         )
+        pipeline.take_examples(self.trainer.dataset)
+        return pipeline
 
     def _measure(self) -> None:
         if self.world.is_main:
@@ -339,8 +387,9 @@ def build_trainer(recipe: Recipe, device: torch.device, world: World | None = No
     world = world or World()
     values = dict(recipe.model)
     family = get_family(values.pop("family"))
-    config = family.config.from_dict(values, where="recipe section 'model'")
-    processor = config.processor(**recipe.data.processor)
+    source = open_source(recipe.data)
+    limited = dataclasses.replace(source, iterate=lambda: source.first(recipe.data.limit))
+    config, processor = family.config.from_source(values, limited, recipe.data.processor)
     dataset = load_data(recipe.data, processor)
     if config.num_classes is not None:
         if dataset.labels is None:

@@ -1,8 +1,9 @@
 """Training checkpoints: everything that a killed run needs to end bit-identical to one that was not.
 
 `checkpoints/step-00000500/` is a checkpoint folder like any other (EMA weights at the root: it loads and samples), plus
-`training_state/`: networks, average, optimisers, and the step. There is nothing else to save: randomness and the order of
-the data are functions of (seed, step). `state.json` carries a checksum over all of it, so that damage is told from a
+`training_state/`: networks, average, optimisers, the step, and the update
+within it. There is nothing else to save: randomness and the order of
+the data are functions of (seed, step, update). `state.json` carries a checksum over all of it, so that damage is told from a
 checkpoint of another model, which must never be passed over and replaced.
 """
 
@@ -25,7 +26,7 @@ from ganzoo.files import CHECKSUM_KEY, TensorFile, new_folder, read_json, save_t
 if TYPE_CHECKING:
     from ganzoo.training.trainer import Trainer
 
-FORMAT = 1
+FORMAT = 2
 STATE_FOLDER = "training_state"
 
 
@@ -55,6 +56,9 @@ def save_checkpoint(trainer: Trainer, root: Path, *, keep: int, write_model: Cal
         values = {
             "format": FORMAT,
             "step": trainer.step,
+            "update": trainer.update,
+            "phase_index": trainer.phase_index,
+            "validation": _pack_validation(trainer),
             "phase": trainer.phase_at(max(0, trainer.step - 1)).name,
             "holds": _contents(trainer),
             "optimizer_values": numbers,
@@ -109,9 +113,12 @@ def load_checkpoint(trainer: Trainer, path: Path) -> None:
     values = read_json(state / "state.json")
     if values.pop(CHECKSUM_KEY, None) != _digest(state, values):
         raise CheckpointError("its checksum does not match")
-    if values["format"] != FORMAT:
-        raise UserError(f"{path} was written by another version of ganzoo; choose another output folder")
+    if values["format"] != FORMAT or not 0 <= values["phase_index"] < len(trainer.phases):
+        raise UserError(
+            f"{path} was written by another version of ganzoo or with other phases; choose another output folder"
+        )
     files = {name: TensorFile(state / f"{name}.safetensors") for name in (*values["holds"]["modules"], "optimizers")}
+    trainer.enter_phase(values["phase_index"])
     fits = values["holds"] == _contents(trainer) and all(
         files[name].shapes == {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
         for name, module in trainer.modules.items()
@@ -127,7 +134,17 @@ def load_checkpoint(trainer: Trainer, path: Path) -> None:
     _unpack_optimizers(trainer.optimizers, loaded["optimizers"], values["optimizer_values"])
     for role, scaler_state in values["scalers"].items():
         trainer.scalers[role].load_state_dict(scaler_state)
-    trainer.step = values["step"]
+    trainer.step, trainer.update = values["step"], values["update"]
+    if trainer.validation is not None:
+        for name, value in values["validation"].items():
+            setattr(trainer.validation, name, value)
+
+
+def _pack_validation(trainer: Trainer) -> dict[str, float]:
+    validation = trainer.validation
+    if validation is None or not validation.count:
+        return {}
+    return {name: getattr(validation, name) for name in ("loss", "since", "count")}
 
 
 def _contents(trainer: Trainer) -> dict[str, Any]:

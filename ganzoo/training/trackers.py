@@ -158,9 +158,9 @@ class TensorBoardTracker:
         return self._lazy_writer
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Writes a train row's numbers as scalars, an evaluation's metrics, or a warning's text."""
+        """Writes a train or validation row's numbers as scalars, an evaluation's metrics, or a warning's text."""
         step, event = row.get("step"), row.get("event", "train")
-        if event == "train":
+        if event in ("train", "validation"):
             for name, value in row.items():
                 if isinstance(value, int | float) and name != "step":
                     self._writer.add_scalar(name, value, step)
@@ -185,7 +185,9 @@ class TensorBoardTracker:
             waveform, sampling_rate = soundfile.read(path, dtype="float32", always_2d=True)
             self._writer.add_audio("samples", waveform.mean(axis=1)[None], step, sample_rate=sampling_rate)
         elif path.suffix == ".txt":
-            self._writer.add_text("samples", path.read_text(encoding="utf-8"), step)
+            # Indented it is shown as it is: what a model writes is no Markdown.
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+            self._writer.add_text("samples", "\n".join(f"    {line}" for line in lines), step)
 
     def truncate_after(self, step: int) -> None:
         """Hides what an earlier run wrote beyond `step`."""
@@ -291,8 +293,10 @@ class ProgressBar:
             self._print_line()
 
     def show(self, row: Mapping[str, Any]) -> None:
-        """Takes the losses to show from a train row: "discriminator/loss" is shown as "discriminator"."""
+        """Takes the losses to show from a train row: "discriminator/loss" is shown as "discriminator"; and the reward."""
         losses = [(name.removesuffix("/loss"), value) for name, value in row.items() if name.endswith("/loss")]
+        if "generator/reward" in row:
+            losses.append(("reward", row["generator/reward"]))
         self._losses = ", ".join(f"{name} {value:.4g}" for name, value in losses)
         if self._bar is not None:
             samples = f"{self._rate() * self.samples_per_step:,.0f} samples/s" if self.samples_per_step else ""

@@ -7,13 +7,14 @@ is minimised is the objective's business, what happens between steps (logs, samp
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,10 +26,11 @@ from ganzoo.losses import clip_weights_
 from ganzoo.processors import Processor
 from ganzoo.training.distributed import World, running_statistics
 from ganzoo.training.ema import EMA
-from ganzoo.training.objectives import Batch, Loss, Objective, StepContext
+from ganzoo.training.objectives import Batch, Loss, Objective, StepContext, build_objective
 from ganzoo.training.optimizers import build_optimizer, learning_rate_factor
 from ganzoo.training.randomness import mix, seed_device
-from ganzoo.training.recipe import PhaseConfig, Recipe
+from ganzoo.training.recipe import Recipe
+from ganzoo.training.sections import PhaseConfig
 from ganzoo.training.stats import StatsCollector
 
 
@@ -46,6 +48,7 @@ class Trainer:
 
     Attributes:
         step: Steps done.
+        update: Updates done of a step that was left in the middle, else 0.
         ema: Average of the main network, or None.
         stats: Means of losses and statistics since they were last read.
     """
@@ -62,7 +65,7 @@ class Trainer:
         world: World | None = None,
     ) -> None:
         training = recipe.training
-        self.recipe, self.objective, self.dataset, self.processor = recipe, objective, dataset, processor
+        self.recipe, self.dataset, self.processor = recipe, dataset, processor
         self.device, self.world = device, world or World()
         # Channels-last only touches 4-d weights: 10-20 % faster convolutions, nothing for other networks.
         self.networks = {
@@ -72,11 +75,6 @@ class Trainer:
         self.callables: dict[str, Any] = dict(self.networks)
         if training.compile:
             self.callables[main] = torch.compile(self.networks[main])
-        self.optimizer_configs = {role: getattr(recipe, f"{role}_optimizer") for role in self.networks}
-        self.optimizers = {
-            role: build_optimizer(self.optimizer_configs[role], network.parameters(), device)
-            for role, network in self.networks.items()
-        }
         self.precision = resolve_precision(training.precision, device)
         self.scalers = {
             role: torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16) for role in self.networks
@@ -84,12 +82,16 @@ class Trainer:
         half_life = training.ema_half_life
         self.ema = EMA(self.networks[main], half_life, training.ema_rampup) if half_life else None
         self.phases = plan_phases(recipe, objective.updates(training), set(self.networks))
+        self.objectives = [build_objective(phase.objective) if phase.objective else objective for phase in self.phases]
+        self._learned = self._prepare_objectives()
         self.total_steps = training.steps
-        self.step = 0
+        self.step = self.update = 0
+        self.validation = Validation(self.networks[main]) if any(phase.stop for phase in self.phases) else None
         self.stats = StatsCollector()
         self._uses_labels = self.networks[main].config.num_classes is not None
-        self._parameters = {role: list(network.parameters()) for role, network in self.networks.items()}
         self._statistics = [buffer for network in self.networks.values() for buffer in running_statistics(network)]
+        self._statistics += [buffer for module in self._learned.values() for buffer in module.buffers()]
+        self.enter_phase(0)
 
     @property
     def samples_per_step(self) -> int:
@@ -103,45 +105,149 @@ class Trainer:
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """Everything that has weights: the networks by role, and the average as "ema"."""
-        return self.networks if self.ema is None else {**self.networks, "ema": self.ema.average}
+        """Everything that has weights: the networks by role, the average as "ema", the best so far as "best", and what
+        objectives learn besides."""
+        extra = {} if self.ema is None else {"ema": self.ema.average}
+        if self.validation is not None:
+            extra["best"] = self.validation.best
+        return {**self.networks, **extra, **self._learned}
 
     @property
     def main_network(self) -> nn.Module:
         """The network to sample from: the average, if there is one."""
         return self.ema.average if self.ema is not None else next(iter(self.networks.values()))
 
+    @property
+    def objective(self) -> Objective:
+        """That of the phase whose optimisers are in use."""
+        return self.objectives[self.phase_index]
+
     def phase_at(self, step: int) -> PhaseConfig:
-        for phase in self.phases:
+        return self.phases[self._index_at(step)]
+
+    def phase_start(self, index: int) -> int:
+        """The step at which a phase begins."""
+        return sum(phase.steps for phase in self.phases[:index])
+
+    def _index_at(self, step: int) -> int:
+        for index, phase in enumerate(self.phases):
             step -= phase.steps
             if step < 0:
-                return phase
-        return self.phases[-1]
+                return index
+        return len(self.phases) - 1
 
-    def train_step(self, *, is_logged: bool = False) -> None:
-        """One step: every network of the phase is updated as often as the phase says; then the average follows."""
-        training = self.recipe.training
-        seed_device(self.device, mix(training.seed, "step", self.step, self.world.rank))
-        updates = self.phase_at(self.step).updates
+    def enter_phase(self, index: int) -> None:
+        """Makes the optimisers of a phase: its own begin anew, the others go on as they are."""
+        configs = {role: getattr(self.recipe, f"{role}_optimizer") for role in self.networks}
+        own: set[str] = set()
+        for phase in self.phases[: index + 1]:
+            own = set(phase.optimizers)
+            configs |= phase.optimizers
+        first = not hasattr(self, "optimizers")
+        self.phase_index, self.optimizer_configs = index, configs
+        self._parameters = {
+            role: [*network.parameters(), *self._companions(role)] for role, network in self.networks.items()
+        }
+        anew = {role: build_optimizer(configs[role], self._parameters[role], self.device) for role in self.networks}
+        self.optimizers = anew if first else {**self.optimizers, **{role: anew[role] for role in own}}
+
+    def _prepare_objectives(self) -> dict[str, nn.Module]:
+        learned = {}
+        for index, objective in enumerate(dict.fromkeys(self.objectives)):
+            objective.prepare(self.networks)
+            for role, module in objective.modules.items():
+                learned[f"objective{index}_{role}"] = module.to(self.device)
+        return learned
+
+    def _companions(self, role: str) -> list[nn.Parameter]:
+        """Parameters that objectives train along with a network."""
+        modules = [
+            objective.modules[role] for objective in dict.fromkeys(self.objectives) if role in objective.modules
+        ]
+        return [parameter for module in modules for parameter in module.parameters()]
+
+    def train_step(self, *, is_logged: bool = False, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """One step: every network of the phase is updated as often as the phase says; then the average follows.
+
+        Args:
+            is_logged: Its statistics will be read.
+            should_stop: Asked between two updates; if it says so, the step is left there, to be gone on with later, in
+                this process or in one that resumes from a checkpoint.
+
+        Returns:
+            Whether the step was finished.
+        """
+        if self.update == 0 and (index := self._index_at(self.step)) != self.phase_index:
+            self.enter_phase(index)
+        updates = self.phases[self.phase_index].updates
         groups = max(updates.values())
         # A network that is updated less often than another uses the batches of the other's last updates.
-        plan = [(role, groups - times + repeat) for role, times in updates.items() for repeat in range(times)]
+        plan = [(role, groups - times + repeat, repeat) for role, times in updates.items() for repeat in range(times)]
         context = self._context(is_logged)
         batches: list[Batch] = []
         gathered = None
-        for (role, group), (_, next_group) in zip_longest(plan, plan[1:], fillvalue=(None, None)):
+        for number, (role, group, repeat) in enumerate(plan):
+            if number < self.update:
+                continue
+            if self.update and should_stop() and not context.keep_graph:
+                return False
+            seed_device(self.device, mix(self.recipe.training.seed, "step", self.step, number, self.world.rank))
             if group != gathered:
                 batches, gathered = list(self._batches(group, groups)), group
-            context.keep_graph = group == next_group and training.accumulation == 1
+            next_group = plan[number + 1][1] if number + 1 < len(plan) else None
+            context.keep_graph = group == next_group and self.recipe.training.accumulation == 1
+            context.update, context.repeat = number, repeat
             self._update(role, batches, context)
+            self.update = number + 1
         self.world.average_(self._statistics)
-        self.step += 1
+        self.step, self.update = self.step + 1, 0
         if self.ema is not None:
             self.ema.update(self.samples_per_step, self.samples_seen)
+        return True
 
     def learning_rate(self, role: str) -> float:
-        config = self.optimizer_configs[role]
-        return config.learning_rate * learning_rate_factor(config.schedule, self.step, self.total_steps)
+        config, step, steps = self.optimizer_configs[role], self.step, self.total_steps
+        for index in reversed(range(self.phase_index + 1)):
+            if role in self.phases[index].optimizers:  # its schedule is that of the phase it began with
+                step, steps = step - self.phase_start(index), self.phases[index].steps
+                break
+        return config.learning_rate * learning_rate_factor(config.schedule, step, steps)
+
+    @torch.no_grad()
+    def validate(self, dataset: ArrayDataset, num_samples: int | None) -> float:
+        """The phase's loss on held-out data: the mean over batches, weighted by their size.
+
+        The network that is judged is the one that will be used: the average, if there is one.
+        """
+        count = min(num_samples or len(dataset), len(dataset))
+        size = self.recipe.training.batch_size
+        networks = {**self.networks, next(iter(self.networks)): self.main_network}
+        modes = {role: network.training for role, network in networks.items()}
+        context, total = self._context(False), torch.zeros((), device=self.device)
+        try:
+            for network in networks.values():
+                network.eval()
+            for start in range(0, count, size):
+                stored, labels = dataset.batch(np.arange(start, min(start + size, count)))
+                batch = self._to_batch(stored.to(self.device), labels)
+                total += self.objective.validation_loss(networks, batch, context) * len(stored)
+        finally:
+            for role, network in networks.items():
+                network.train(modes[role])
+        return total.item() / count
+
+    def end_phase_early(self) -> None:
+        """Goes back to the weights that validated best, and on to the next phase."""
+        self.step = self.phase_start(self.phase_index) + self.phases[self.phase_index].steps
+
+    def take_best(self) -> None:
+        """Puts the weights that validated best into the main network and its average."""
+        if self.validation is None or not self.validation.count:
+            return
+        next(iter(self.networks.values())).load_state_dict(self.validation.best.state_dict())
+        if self.ema is not None:
+            self.ema.average.load_state_dict(self.validation.best.state_dict())
+        self.validation.reset()
 
     def _update(self, role: str, batches: list[Batch], context: StepContext) -> None:
         """Gradients of one network's loss over the accumulated batches, then one step of its optimiser."""
@@ -199,30 +305,56 @@ class Trainer:
             )
             stored, labels = self.dataset.batch(indices)
             stored = stored.to(self.device, non_blocking=True)
-            stored = random_crop(random_flip(stored, data.flip), data.crop_padding)
-            samples = self.processor.normalize(stored)
-            if samples.ndim == 4:
-                samples = samples.contiguous(memory_format=torch.channels_last)
-            labels = labels.to(self.device, non_blocking=True) if self._uses_labels else None
-            yield Batch(samples, labels)
+            yield self._to_batch(random_crop(random_flip(stored, data.flip), data.crop_padding), labels)
+
+    def _to_batch(self, stored: Tensor, labels: Tensor | None) -> Batch:
+        samples = self.processor.normalize(stored)
+        if samples.ndim == 4:
+            samples = samples.contiguous(memory_format=torch.channels_last)
+        return Batch(samples, labels.to(self.device, non_blocking=True) if self._uses_labels else None)
 
     def _context(self, is_logged: bool) -> StepContext:
-        draws = iter(range(1 << 30))
+        counts: dict[int, int] = {}
         generator = torch.Generator(self.device)
 
-        def draw_latents(network: Any, num_samples: int) -> Tensor:
+        def draw_latents(network: Any, num_samples: int, *key: Any) -> Tensor:
+            if not key:
+                counts[context.update] = counts.get(context.update, -1) + 1
+                key = (context.update, counts[context.update])
             # Every process draws the whole world's latents and takes its share: n processes see what one would.
-            generator.manual_seed(mix(self.recipe.training.seed, "latents", self.step, next(draws)))
+            generator.manual_seed(mix(self.recipe.training.seed, "latents", self.step, *key))
             latents = network.sample_latents(num_samples * self.world.size, generator=generator)
             return latents[self.world.rank * num_samples :][:num_samples]
 
-        return StepContext(
+        phase = self.phases[self.phase_index]
+        context = StepContext(
             step=self.step,
             progress=self.step / self.total_steps,
+            phase_progress=(self.step - self.phase_start(self.phase_index)) / phase.steps,
             draw_latents=draw_latents,
             autocast=partial(_autocast, self.device.type, self.precision),
             is_logged=is_logged,
         )
+        return context
+
+
+class Validation:
+    """What early stopping remembers: the best weights so far, their loss, and how long ago that was."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.best = copy.deepcopy(network).requires_grad_(False)
+        self.reset()
+
+    def reset(self) -> None:
+        self.loss, self.since, self.count = math.inf, 0, 0
+
+    def note(self, loss: float, network: nn.Module) -> None:
+        """Takes a validation in."""
+        self.count += 1
+        self.since += 1
+        if loss < self.loss:
+            self.loss, self.since = loss, 0
+            self.best.load_state_dict(network.state_dict())
 
 
 def sum_terms(terms: Mapping[str, Tensor]) -> Tensor:

@@ -1,82 +1,28 @@
-"""Objectives: what is minimised. They compute losses and nothing else; the trainer owns data, optimisers and the loop.
-
-An objective has one method `<role>_loss(networks, batch, context)` for every network it trains. It returns the named terms of
-the loss, already weighted (their sum is what is minimised), and named statistics for the log.
-"""
+"""The adversarial objective: a generator against a discriminator."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ganzoo import losses
 from ganzoo.training.augment import diff_augment, instance_noise
 from ganzoo.training.diagnostics import diversity
-from ganzoo.training.recipe import AdversarialConfig, ClassificationConfig, PenaltyConfig, TrainingConfig
-
-Networks = Mapping[str, Any]
-
-
-class Batch(NamedTuple):
-    """Real data: samples in the networks' space, and labels where the data has them."""
-
-    samples: Tensor
-    labels: Tensor | None
+from ganzoo.training.objective_sections import AdversarialConfig, PenaltyConfig
+from ganzoo.training.objectives.base import Batch, Loss, Networks, Objective, StepContext
+from ganzoo.training.sections import TrainingConfig
 
 
-class Loss(NamedTuple):
-    """What an objective returns: `terms` are added up and minimised, `stats` are logged."""
-
-    terms: dict[str, Tensor]
-    stats: dict[str, Tensor]
-
-
-@dataclass
-class StepContext:
-    """What the trainer tells an objective about the moment.
-
-    Attributes:
-        step: Step of the run, from 0.
-        progress: Share of the run that is over, in [0, 1).
-        draw_latents: `(generator, n) -> (n, latent_dim)`, the same whatever the number of processes.
-        autocast: Makes the context in which the networks run in reduced precision.
-        keep_graph: The next update of this step is another network's on the same batch: what this one computed with a
-            graph may be left in `shared` for it.
-        is_logged: The statistics of this step will be read, so costly ones are worth their time.
-        shared: What the updates of one step leave for one another.
-    """
-
-    step: int
-    progress: float
-    draw_latents: Callable[[Any, int], Tensor]
-    autocast: Callable[[], AbstractContextManager]
-    keep_graph: bool = False
-    is_logged: bool = False
-    shared: dict[str, Any] = field(default_factory=dict)
-
-
-class Objective(Protocol):
-    """An objective; `config` is its section of the recipe."""
-
-    config: Any
-
-    def updates(self, training: TrainingConfig) -> dict[str, int]:
-        """Updates of each network in a step of a phase that does not say otherwise, in order."""
-        ...
-
-
-class AdversarialObjective:
+class AdversarialObjective(Objective):
     """A generator against a discriminator: one adversarial loss, penalties, feature matching, augmentation, noise."""
 
     def __init__(self, config: AdversarialConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.loss = losses.adversarial_loss(config.loss)
         # Where a discriminator says "real": halfway between the targets 0 and 1 of least squares, 0 for logits.
         self.boundary = 0.5 if config.loss == "least-squares" else 0.0
@@ -101,8 +47,8 @@ class AdversarialObjective:
                 value = self._penalty(penalty, networks["discriminator"], batch, fake, real_outputs)
                 terms[penalty.type] = value * (penalty.weight * penalty.interval)
         stats = {
-            "real_accuracy": _share(real_outputs, lambda logits: logits > self.boundary),
-            "fake_accuracy": _share(fake_outputs, lambda logits: logits < self.boundary),
+            "real_accuracy": share_of_outputs(real_outputs, lambda logits: logits > self.boundary),
+            "fake_accuracy": share_of_outputs(fake_outputs, lambda logits: logits < self.boundary),
         }
         return Loss(terms, stats)
 
@@ -123,8 +69,11 @@ class AdversarialObjective:
             )
         stats = {}
         if context.is_logged:
-            stats = {"diversity": diversity(fake.detach()), "real/diversity": diversity(batch.samples)}
+            stats = self._diversities(fake.detach(), batch)
         return Loss(terms, stats)
+
+    def _diversities(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {"diversity": diversity(fake), "real/diversity": diversity(batch.samples)}
 
     def _generate(self, networks: Networks, batch: Batch, context: StepContext, *, with_graph: bool) -> Tensor:
         generator = networks["generator"]
@@ -152,39 +101,7 @@ class AdversarialObjective:
         return losses.zero_centred_penalty(discriminator, samples, batch.labels)
 
 
-class ClassificationObjective:
-    """Cross-entropy of a classifier, with shifted and noisy samples: it must judge pictures that are not quite perfect."""
-
-    def __init__(self, config: ClassificationConfig) -> None:
-        self.config = config
-
-    def updates(self, training: TrainingConfig) -> dict[str, int]:
-        return {"classifier": 1}
-
-    def classifier_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Loss:
-        samples = batch.samples
-        if self.config.augment:
-            samples = diff_augment(samples, ",".join(self.config.augment))
-        if self.config.noise:
-            samples = instance_noise(samples, self.config.noise)
-        with context.autocast():
-            logits = networks["classifier"](samples).logits
-        loss = F.cross_entropy(logits.float(), batch.labels, label_smoothing=self.config.label_smoothing)
-        accuracy = (logits.argmax(dim=1) == batch.labels).float().mean()
-        return Loss({"cross_entropy": loss}, {"accuracy": accuracy})
-
-
-OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
-    "adversarial": AdversarialObjective,
-    "classification": ClassificationObjective,
-}
-
-
-def build_objective(config: AdversarialConfig | ClassificationConfig) -> Objective:
-    """The objective of a recipe's section."""
-    return OBJECTIVES[config.type](config)
-
-
-def _share(outputs: Any, condition: Callable[[Tensor], Tensor]) -> Tensor:
+def share_of_outputs(outputs: Any, condition: Callable[[Tensor], Tensor]) -> Tensor:
+    """Share of logits that fulfil a condition, averaged over the outputs."""
     shares = [condition(output.logits.detach()).float().mean() for output in outputs]
     return shares[0] if len(shares) == 1 else torch.stack(shares).mean()

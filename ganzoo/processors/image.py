@@ -1,100 +1,26 @@
-"""Processors: how a modality's data becomes a tensor and back. Saved with the checkpoint as `processor_config.json`."""
+"""Pictures."""
 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ganzoo.errors import CheckpointError, UserError, did_you_mean
+from ganzoo.errors import UserError
 from ganzoo.files import write_bytes
-from ganzoo.validation import explain
+from ganzoo.processors.base import Processor
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-PROCESSOR_FILE = "processor_config.json"
 # A picture of more pixels than this is a mistake or an attack (Pillow's own limit is about 179 million).
 MAX_PIXELS = 100_000_000
-
-
-class Processor(BaseModel):
-    """Both directions of a representation: raw data -> stored array -> network space -> something a person sees or hears.
-
-    `encode` runs once per sample, when the data cache is built; `normalize` runs every step, on the device.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    processor_type: ClassVar[str] = ""
-    modality: ClassVar[str] = ""
-    storage_dtype: ClassVar[str] = "uint8"
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], *, where: str = "processor") -> Processor:
-        """Validates `values`.
-
-        Raises:
-            UserError: One sentence that lists every wrong key of `where`.
-        """
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            raise UserError(f"{where}: {explain(error, cls)}") from None
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """Shape of one stored sample."""
-        raise NotImplementedError
-
-    def encode(self, raw: Any) -> np.ndarray:
-        """Turns one raw sample into an array of `sample_shape` and `storage_dtype`."""
-        raise NotImplementedError
-
-    def normalize(self, stored: torch.Tensor) -> torch.Tensor:
-        """Stored batch -> the networks' space, on the device where it is."""
-        raise NotImplementedError
-
-    def decode(self, samples: torch.Tensor, output_type: str) -> Any:
-        """The networks' space -> what a person asked for."""
-        raise NotImplementedError
-
-    def output(self, samples: torch.Tensor, output_type: str, *, labels: Any, latents: Any) -> Any:
-        """Wraps decoded samples in what a pipeline returns."""
-        raise NotImplementedError
-
-    def save_preview(self, samples: torch.Tensor, folder: Path, name: str) -> list[str]:
-        """Writes samples (network space) for a person to look at or listen to; returns the file names."""
-        raise NotImplementedError
-
-    def save_samples(self, samples: torch.Tensor, target: Path) -> list[Path]:
-        """Writes samples (network space) to one file, or to one file each in a folder; returns the paths."""
-        raise NotImplementedError
-
-    def show(self, samples: torch.Tensor) -> str:
-        """Samples (network space) as text for a terminal."""
-        raise NotImplementedError
-
-    def to_stored(self, samples: torch.Tensor) -> torch.Tensor:
-        """The networks' space -> the stored representation (the inverse of `normalize`, rounded)."""
-        raise NotImplementedError
-
-    def fingerprint(self) -> str:
-        """Two processors with one fingerprint encode alike; part of the data cache's key."""
-        return self.to_json()
-
-    def to_json(self) -> str:
-        return json.dumps({"processor_type": self.processor_type, **self.model_dump(mode="json")}, indent=2) + "\n"
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        write_bytes(Path(folder) / PROCESSOR_FILE, self.to_json().encode())
 
 
 @dataclass
@@ -232,24 +158,6 @@ class ImageProcessor(Processor):
         """Stored form; of pictures that no file format holds, the first channel."""
         stored = self.to_stored(samples)
         return stored if self.channels in (1, 3, 4) else stored[:, :1]
-
-
-PROCESSORS: dict[str, type[Processor]] = {ImageProcessor.processor_type: ImageProcessor}
-
-
-def processor_from_json(values: Mapping[str, Any], *, where: str) -> Processor:
-    """Builds the processor that `processor_config.json` describes.
-
-    Raises:
-        CheckpointError: Unknown type or malformed values.
-    """
-    kind = values.get("processor_type")
-    if not isinstance(kind, str) or kind not in PROCESSORS:
-        raise CheckpointError(f"{where}: unknown processor_type {kind!r}.{did_you_mean(str(kind), PROCESSORS)}")
-    try:
-        return PROCESSORS[kind].from_dict({k: v for k, v in values.items() if k != "processor_type"}, where=where)
-    except UserError as error:
-        raise CheckpointError(str(error)) from None
 
 
 def to_pil(stored: torch.Tensor) -> list[Image.Image]:

@@ -1,0 +1,173 @@
+"""The oracle benchmark, honestly: every method as a curve of (NLL_oracle, NLL_test, entropy) over sampling temperatures.
+
+    python benchmarks/oracle.py --oracle ../shared/data/seqgan-oracle/oracle.safetensors     # the paper's oracle
+    python benchmarks/oracle.py --seed 7                                                     # a fresh one
+    python benchmarks/oracle.py --quick --methods mle
+
+NLL_oracle, the benchmark's published number, falls under a lower temperature and under a constant reward; NLL_test and the
+entropy say what it cost. A method is better where its curve lies below the other's: both NLLs lower at some temperature.
+Each method is trained `--runs` times from other seeds on the same 10,000 sequences; the same temperature is used for
+drawing, for NLL_test and for the entropy. The table and the curves are written to benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from timing import environment
+
+import ganzoo
+from ganzoo.data import DataConfig, load_data
+from ganzoo.metrics.text.likelihood import nll, nll_oracle
+from ganzoo.oracle import Oracle
+
+RESULTS = Path(__file__).parent / "results"
+TEMPERATURES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)
+NUM_SAMPLES = 9_984  # 156 batches of 64, as published
+# Method -> recipe and changes. The constant reward is the control: it has no discriminator.
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mle": ("mle-oracle", {}),
+    "mle-plateau": (
+        "seqgan-oracle",
+        {"phases.1.steps": 1, "phases.1.updates.discriminator": 1, "phases.2.steps": 1, "training.steps": 9422},
+    ),
+    "constant": ("seqgan-oracle", {"objective.reward": "constant", "phases.1.steps": 1, "training.steps": 9501}),
+    "seqgan": ("seqgan-oracle", {}),
+}
+
+
+def train(method: str, data: dict[str, Any], seed: int, folder: Path, changes: dict[str, Any]) -> Any:
+    recipe, own = METHODS[method]
+    overrides = {**{f"data.{key}": value for key, value in data.items()}, "training.seed": seed, **own, **changes}
+    return ganzoo.train(recipe, output=folder, resume=True, quiet=True, **{**overrides, "evaluation.metrics": []})
+
+
+def curve(generator: Any, oracle: Oracle, test: torch.Tensor, seed: int, count: int) -> list[dict[str, float]]:
+    points = []
+    for temperature in TEMPERATURES:
+        latents = torch.rand(count, test.shape[1], generator=torch.Generator().manual_seed(seed))
+        drawn = torch.cat([generator(part, temperature=temperature) for part in latents.split(512)])
+        points.append(
+            {
+                "temperature": temperature,
+                "nll_oracle": nll_oracle(oracle, drawn).mean,
+                "nll_test": nll(generator, test, temperature=temperature).mean,
+                "entropy": nll(generator, drawn, temperature=temperature).mean,
+                "distinct": len(torch.unique(drawn, dim=0)) / len(drawn),
+            }
+        )
+    return points
+
+
+@torch.no_grad()
+def held_out_accuracy(run: Any, test: torch.Tensor, count: int) -> dict[str, float] | None:
+    """Share of held-out real and of fresh generated sequences that the discriminator tells right."""
+    discriminator = run.pipeline.discriminator
+    if discriminator is None:
+        return None
+    discriminator.eval()
+    drawn = run.pipeline.network(torch.rand(count, test.shape[1], generator=torch.Generator().manual_seed(1)))
+    judged = {"real": test[:count], "generated": drawn}
+    shares = {
+        name: (torch.cat([discriminator(part)[0].logits for part in tokens.split(256)]) > 0).float().mean().item()
+        for name, tokens in judged.items()
+    }
+    return {"real": shares["real"], "generated": 1 - shares["generated"]}
+
+
+def summary(runs: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """Mean and standard deviation over the runs, at every temperature."""
+    rows = []
+    for points in zip(*(run["curve"] for run in runs), strict=True):
+        row = {"temperature": points[0]["temperature"]}
+        for name in ("nll_oracle", "nll_test", "entropy"):
+            values = [point[name] for point in points]
+            row[name] = statistics.fmean(values)
+            row[f"{name}_spread"] = statistics.stdev(values) if len(values) > 1 else 0.0
+        rows.append(row)
+    return rows
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 5))
+    for method, found in results.items():
+        rows = found["summary"]
+        axes.errorbar(
+            [row["nll_oracle"] for row in rows],
+            [row["nll_test"] for row in rows],
+            xerr=[row["nll_oracle_spread"] for row in rows],
+            yerr=[row["nll_test_spread"] for row in rows],
+            marker="o",
+            markersize=3,
+            capsize=2,
+            label=method,
+        )
+    axes.set_xlabel("NLL of samples under the oracle (lower: better sentences)")
+    axes.set_ylabel("NLL of held-out sequences (lower: more of them covered)")
+    axes.set_title(f"Sampling temperatures {TEMPERATURES[0]} to {TEMPERATURES[-1]}, right to left colder")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--oracle", type=Path, help="The 15 arrays of SeqGAN's oracle, as safetensors.")
+    parser.add_argument("--seed", type=int, default=0, help="Of a fresh oracle, if no file is given.")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="Where the runs lie, to be resumed; a temporary one by default.")
+    parser.add_argument("--quick", action="store_true", help="Few steps and samples: a test of the script.")
+    options = parser.parse_args()
+    data = {"path": str(options.oracle)} if options.oracle else {"dataset": "oracle", "name": str(options.seed)}
+    oracle = Oracle.from_file(options.oracle) if options.oracle else Oracle.from_seed(options.seed)
+    count = 512 if options.quick else NUM_SAMPLES
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for method in options.methods.split(","):
+            runs = []
+            for seed in range(options.runs):
+                start = time.perf_counter()
+                folder = (options.folder or Path(temporary)) / f"{method}-{seed}"
+                run = train(method, data, seed, folder, {"training.batch_size": 8} if options.quick else {})
+                config = DataConfig.model_validate(data)
+                test = torch.from_numpy(load_data(config, run.pipeline.processor, split="test").samples[:count]).long()
+                points = curve(run.pipeline.network, oracle, test, seed, count)
+                runs.append(
+                    {
+                        "seed": seed,
+                        "minutes": round((time.perf_counter() - start) / 60, 2),
+                        "discriminator_accuracy": held_out_accuracy(run, test, min(count, 2000)),
+                        "curve": points,
+                    }
+                )
+                shown = "  ".join(f"{p['temperature']}: {p['nll_oracle']:.3f}/{p['nll_test']:.3f}" for p in points)
+                print(f"{method} seed {seed} ({runs[-1]['minutes']} min)  {shown}", flush=True)
+            results[method] = {"runs": runs, "summary": summary(runs)}
+    RESULTS.mkdir(exist_ok=True)
+    protocol = {
+        "oracle": options.oracle.name if options.oracle else f"fresh, seed {options.seed}",
+        "num_samples": count,
+        "temperatures": TEMPERATURES,
+        "training_sequences": 10_000,
+    }
+    (RESULTS / "oracle.json").write_text(
+        json.dumps({"environment": environment(), "protocol": protocol, "methods": results}, indent=2) + "\n"
+    )
+    draw(results, RESULTS / "oracle.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What every reader gives: a `Source`; and what readers share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ganzoo.errors import NotFoundError
+
+SPLIT_NAMES = frozenset({"train", "training", "validation", "valid", "val", "dev", "test", "testing"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """Samples as they are stored, before any processing.
+
+    Attributes:
+        description: The data set's public name, or the path where it has none.
+        split: The split it is.
+        fingerprint: Changes whenever the samples, their order or their labels may have changed.
+        length: Number of samples, at least 1.
+        iterate: Starts a fresh pass over (raw sample, label or None), in a fixed order.
+        class_names: The classes by label, where the data names them.
+        vocab_size: Of data that are token ids already, the number of different ones; None of all other data.
+        dropped: Blank lines of a text that are no samples and were left out.
+    """
+
+    description: str
+    split: str
+    fingerprint: str
+    length: int
+    iterate: Callable[[], Iterator[tuple[Any, int | None]]]
+    class_names: tuple[str, ...] | None = None
+    vocab_size: int | None = None
+    dropped: int = 0
+
+    def first(self, limit: int | None) -> Iterator[tuple[Any, int | None]]:
+        """A pass over the first `limit` samples, or over all."""
+        return islice(self.iterate(), limit)
+
+
+def split_of(file: Path) -> str:
+    """The split a file belongs to: its name without the shard number (train-00000-of-00002, train_1, 0000)."""
+    return re.sub(r"(^|[-_.])\d+([-_]of[-_]\d+)?$", "", file.stem) or "train"
+
+
+def visible_files(root: Path) -> Iterator[Path]:
+    """Files under a folder in a sorted order that is the same everywhere. Hidden entries are skipped; links to files
+    count (a snapshot of the Hub's cache is made of them), links to folders do not (they may lead back up)."""
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield from (file for name in sorted(names) if is_visible_file(file := Path(folder, name)))
+
+
+def is_visible_file(file: Path) -> bool:
+    return not file.name.startswith(".") and file.is_file()
+
+
+def hash_files(root: Path, files: Iterable[Path]) -> str:
+    """blake2b over relative names and bytes: a renamed, added, changed or relabelled file is another data set."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        digest.update(json.dumps([file.relative_to(root).as_posix(), file.stat().st_size]).encode())
+        with open(file, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return f"files:{digest.hexdigest()}"
+
+
+def first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def no_split(owner: str, split: str, splits: Iterable[str]) -> NotFoundError:
+    return NotFoundError(f"{owner} has no split '{split}'; there is {', '.join(sorted(splits))}.")

@@ -1,0 +1,86 @@
+"""Evaluating a pipeline: its samples against real data of its recipe, by the metrics of `ganzoo.metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ganzoo.errors import UserError
+from ganzoo.evaluation.image import classifier_accuracy, evaluate_images
+from ganzoo.evaluation.request import Request, data_config
+from ganzoo.evaluation.text import evaluate_text
+from ganzoo.pipelines import Pipeline, from_pretrained
+
+if TYPE_CHECKING:
+    from ganzoo.data.config import DataConfig
+    from ganzoo.metrics.embedders import Embedder
+    from ganzoo.metrics.evaluate import MetricResult
+
+# (role of the main network, modality) -> how it is measured.
+EVALUATIONS: dict[tuple[str, str], Callable[[Request], list[MetricResult]]] = {
+    ("generator", "image"): evaluate_images,
+    ("generator", "text"): evaluate_text,
+    ("classifier", "image"): classifier_accuracy,
+}
+
+
+def evaluate(
+    model: str | Path | Pipeline,
+    *,
+    metrics: Sequence[str] | None = None,
+    num_samples: int | None = None,
+    data: Mapping[str, Any] | DataConfig | None = None,
+    split: str | None = None,
+    embedder: str | Embedder | None = None,
+    temperature: float | None = None,
+    seed: int | None = None,
+    floor: bool = True,
+    progress: bool = False,
+) -> list[MetricResult]:
+    """Measures a model against real data. What is left out comes from the recipe in its checkpoint.
+
+    Args:
+        model: A pipeline, or whatever `from_pretrained` takes.
+        metrics: Names of metrics: of pictures those of `ganzoo.metrics.METRICS`; of text those of
+            `ganzoo.metrics.text.TEXT_METRICS`, and `nll_test`, `entropy`, `nll_oracle`. For a classifier it is always its
+            accuracy.
+        num_samples: Generated samples. Real pictures are the whole split, or its first `num_samples` if it is larger;
+            real sentences are always the whole split.
+        data: The `data` section of a recipe, e.g. `{"path": "../mnist"}`; its keys go over those of the recipe.
+        split: Split of the data to compare with; if it is left out and the data has no such split as the recipe names,
+            the training split.
+        embedder: Of pictures: `"pixels"`, `"inception"`, a classifier checkpoint, or an `Embedder`.
+        temperature: Of text: divides the logits, for the samples and for the likelihoods alike.
+        seed: Seed of the first sample; sample i has seed + i.
+        floor: Also measure real data in place of the generated samples: what a perfect model would get.
+        progress: Show progress bars.
+
+    Raises:
+        UserError: Unknown metric, data without the split, or a model without a recipe and no data given.
+    """
+    from ganzoo.training.sections import EvaluationConfig
+
+    pipeline = model if isinstance(model, Pipeline) else from_pretrained(model)
+    recipe = pipeline.recipe
+    settings = recipe.evaluation if recipe else EvaluationConfig()
+    request = Request(
+        pipeline=pipeline,
+        data=data_config(recipe.data if recipe else None, data),
+        metrics=(metrics,) if isinstance(metrics, str) else tuple(metrics or settings.metrics),
+        num_samples=num_samples if num_samples is not None else settings.num_samples,
+        split=split,
+        default_split=settings.split,
+        embedder=embedder if embedder is not None else settings.embedder,
+        temperature=temperature if temperature is not None else settings.temperature,
+        seed=seed if seed is not None else settings.seed,
+        floor=floor,
+        progress=progress,
+    )
+    kind = pipeline.network.role, pipeline.processor.modality
+    if kind not in EVALUATIONS:
+        raise UserError(f"a {kind[0]} of {kind[1]} cannot be measured yet")
+    return EVALUATIONS[kind](request)
+
+
+__all__ = ["EVALUATIONS", "evaluate"]

@@ -1,0 +1,110 @@
+"""What is to be measured, with nothing left out, and the real data it is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ganzoo.data.config import DataConfig
+from ganzoo.errors import NotFoundError, UserError
+
+if TYPE_CHECKING:
+    from ganzoo.data.dataset import ArrayDataset
+    from ganzoo.metrics.embedders import Embedder
+    from ganzoo.metrics.evaluate import MetricResult
+    from ganzoo.pipelines import Pipeline
+
+
+@dataclass(frozen=True)
+class Request:
+    """One evaluation.
+
+    Attributes:
+        pipeline: The model.
+        data: Where the real data is from.
+        metrics: Names of metrics; empty for those of the modality.
+        num_samples: Generated samples.
+        split: The split that was asked for, or None.
+        default_split: The one to take then; if the data has none of that name, the training split.
+        embedder: Of pictures.
+        temperature: Of text.
+        seed: Of the first sample.
+        floor: Whether real data is also measured in place of generated samples.
+        progress: Whether bars are shown.
+    """
+
+    pipeline: Pipeline
+    data: DataConfig
+    metrics: tuple[str, ...]
+    num_samples: int
+    split: str | None
+    default_split: str
+    embedder: str | Embedder
+    temperature: float
+    seed: int
+    floor: bool
+    progress: bool
+
+    @cached_property
+    def real(self) -> ArrayDataset:
+        """The real samples to compare with.
+
+        Raises:
+            UserError: There are none.
+        """
+        try:
+            return self.load(self.split or self.default_split)
+        except NotFoundError:
+            if self.split is not None or self.default_split == self.data.split:
+                raise
+            return self.load(self.data.split)
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether a floor is wanted, and there are other real samples than those to compare with."""
+        return self.floor and self.real.split != self.data.split
+
+    def load(self, split: str) -> ArrayDataset:
+        """A split as the model would read it."""
+        from ganzoo.data import load_data
+
+        processor = self.pipeline.processor.revised(**self.data.processor)
+        return load_data(self.data, processor, split=split, progress=self.progress or None)
+
+    def result(self, name: str, value: float, **protocol: Any) -> MetricResult:
+        """A number with what all numbers of this evaluation have in common."""
+        import torch
+
+        from ganzoo import __version__
+        from ganzoo.metrics.evaluate import MetricResult
+
+        common = {
+            "dataset": self.real.description,
+            "split": self.real.split,
+            "seed": self.seed,
+            "ganzoo_version": __version__,
+            "torch_version": str(torch.__version__),
+        }
+        return MetricResult(name=name, value=value, **{**common, **protocol})
+
+
+def data_config(recipe_data: DataConfig | None, data: Mapping[str, Any] | DataConfig | None) -> DataConfig:
+    """The data to measure against: what is given, over what the recipe says.
+
+    Raises:
+        UserError: Wrong keys, or neither is there.
+    """
+    from pydantic import ValidationError
+
+    from ganzoo.validation import explain
+
+    if isinstance(data, DataConfig):
+        return data
+    if recipe_data is None and data is None:
+        raise UserError("this model has no recipe that names its data; pass data={'dataset': ...} or {'path': ...}")
+    try:
+        return DataConfig.model_validate({**(recipe_data.model_dump() if recipe_data else {}), **(data or {})})
+    except ValidationError as error:
+        raise UserError(f"data: {explain(error, DataConfig)}") from None

@@ -1,0 +1,207 @@
+"""What every pipeline has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ganzoo.checkpoint import load_network, save_network
+from ganzoo.config import CONFIG_FILE
+from ganzoo.errors import UserError
+from ganzoo.files import write_text
+from ganzoo.hub import PushResult, push_saved
+from ganzoo.modeling import Discriminator, GANModel
+from ganzoo.processors import Processor
+from ganzoo.registry import Family, get_family
+from ganzoo.repository import Repository
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ganzoo.card import CardData
+    from ganzoo.data.dataset import ArrayDataset
+    from ganzoo.measured import Measured
+    from ganzoo.training.recipe import Recipe
+
+RECIPE_FILE = "recipe.yaml"
+
+
+class Pipeline:
+    """What every pipeline has: the main network, its processor, and the papers that come with a checkpoint.
+
+    Args:
+        network: The main network; put into `eval()` mode.
+        processor: The processor of its samples.
+        discriminator: For saving and fine-tuning; loaded on first use when the pipeline came from a checkpoint.
+        recipe: The training run's recipe.
+        metrics: What was measured, as `MetricResult.to_dict()` records.
+        training: Facts of the run for the card: steps, batch_size, minutes, machine.
+        repository: Where the checkpoint came from.
+    """
+
+    def __init__(
+        self,
+        network: GANModel,
+        processor: Processor,
+        *,
+        discriminator: Discriminator | None = None,
+        recipe: Recipe | None = None,
+        metrics: Sequence[dict[str, Any]] | None = None,
+        training: dict[str, Any] | None = None,
+        repository: Repository | None = None,
+    ) -> None:
+        self.network = network.eval()
+        self.processor = processor
+        self.repository = repository
+        self._discriminator = discriminator
+        self._recipe = recipe
+        self._metrics = None if metrics is None else list(metrics)
+        self._training = training
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
+        """Loads a pipeline; see `ganzoo.from_pretrained`.
+
+        Raises:
+            UserError: The checkpoint is of another kind of pipeline.
+        """
+        from ganzoo.pipelines.loading import from_pretrained
+
+        pipeline = from_pretrained(source, **options)
+        if not isinstance(pipeline, cls):
+            raise UserError(f"{source} makes a {type(pipeline).__name__}, not a {cls.__name__}")
+        return pipeline
+
+    @property
+    def family(self) -> Family:
+        return get_family(self.network.family)
+
+    @property
+    def config(self) -> Any:
+        return self.network.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Moves the network: `pipe.to("cuda")`."""
+        self.network.to(*args, **kwargs)
+        return self
+
+    @property
+    def discriminator(self) -> Discriminator | None:
+        """The discriminator that the checkpoint holds, or None."""
+        if self._discriminator is None and self.repository is not None:
+            if self.repository.find(f"discriminator/{CONFIG_FILE}") is not None:
+                self._discriminator = load_network(self.repository, Discriminator)
+        return self._discriminator
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe that the checkpoint holds, or None."""
+        if self._recipe is None and self.repository is not None:
+            path = self.repository.find(RECIPE_FILE)
+            if path is not None:
+                from ganzoo.training.recipe import load_recipe
+
+                self._recipe = load_recipe(path)
+        return self._recipe
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """What was measured, as in `metrics.json`."""
+        if self._metrics is None:
+            self._metrics = [result.to_dict() for result in self._measured.metrics]
+        return self._metrics
+
+    @metrics.setter
+    def metrics(self, records: Sequence[dict[str, Any]]) -> None:
+        self._metrics = list(records)
+
+    @property
+    def training(self) -> dict[str, Any] | None:
+        """Facts of the training run: steps, batch_size, minutes, machine."""
+        if self._training is None and self._measured.training is not None:
+            self._training = self._measured.training.model_dump()
+        return self._training
+
+    @cached_property
+    def _measured(self) -> Measured:
+        from ganzoo.measured import METRICS_FILE, Measured, read_measured
+
+        path = self.repository.find(METRICS_FILE) if self.repository is not None else None
+        return Measured() if path is None else read_measured(path)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Writes a complete checkpoint folder: networks, processor, recipe, metrics, samples, golden file, card.
+
+        Returns:
+            The folder.
+
+        Raises:
+            GanzooError: The folder cannot be written.
+        """
+        from ganzoo.card import write_card
+        from ganzoo.measured import METRICS_FILE, write_measured
+
+        folder = Path(folder)
+        if folder.is_file():
+            raise UserError(f"{folder} is a file; give a folder")
+        discriminator, recipe, metrics, training = self.discriminator, self.recipe, self.metrics, self.training
+        save_network(self.network, folder)
+        self.processor.save_pretrained(folder)
+        if discriminator is not None:
+            save_network(discriminator, folder / "discriminator")
+        if recipe is not None:
+            write_text(folder / RECIPE_FILE, recipe.published().to_yaml())
+        write_measured(folder / METRICS_FILE, metrics, training)
+        examples = self._save_examples(folder)
+        write_card(folder, self._card_data(folder.resolve().name, examples))
+        return folder
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> PushResult:
+        """Saves the pipeline and uploads it; the options are those of `ganzoo.push_folder`."""
+        return push_saved(self.save_pretrained, repo_id, **options)
+
+    def take_examples(self, dataset: ArrayDataset) -> None:
+        """Keeps of the training data what samples on the card need, such as prompts; mostly nothing."""
+
+    def _save_examples(self, folder: Path) -> dict[str, Any]:
+        """Writes samples and the golden file; returns what the card says of them: fields of `CardData`."""
+        return {}
+
+    def _card_data(self, name: str, examples: dict[str, Any]) -> CardData:
+        from ganzoo.card import CardData
+
+        recipe, family = self.recipe and self.recipe.published(), self.family
+        card = recipe.card if recipe else None
+        networks = {family.main_role: self.network, "discriminator": self.discriminator}
+        dataset = recipe.data.dataset if recipe else None
+        return CardData(
+            name=recipe.name if recipe else name,
+            summary=(card and card.summary) or f"A {family.summary.partition(' (')[0]}.",
+            family=family.name,
+            modality=family.modality,
+            kind="gan" if family.is_gan else "classifier",
+            num_classes=self.config.num_classes,
+            paper_title=family.summary,
+            paper=family.paper,
+            license=card.license if card else "apache-2.0",
+            datasets=[dataset] if dataset and "/" in dataset else [],
+            data=f"`{dataset}`, split `{recipe.data.split}`" if recipe else "",
+            metrics=self.metrics,
+            parameters={role: _count(network) for role, network in networks.items() if network is not None},
+            training=self.training,
+            recipe=recipe.name if recipe else None,
+            limitations=[card.limitations] if card and card.limitations else [],
+            **examples,
+        )
+
+
+def _count(network: GANModel) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

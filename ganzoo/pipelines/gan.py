@@ -1,0 +1,184 @@
+"""The pipeline of generators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ganzoo.errors import UserError
+from ganzoo.golden import GOLDEN_FILE, save_golden
+from ganzoo.modeling import Generator
+from ganzoo.pipelines.base import Pipeline
+from ganzoo.pipelines.drawing import check_positive, count_samples, sources_of
+
+CARD_SAMPLES = 64
+
+
+class Samples(NamedTuple):
+    """Raw samples (B, ...) in the network's space, their labels (B,) or None, and their latents."""
+
+    samples: Tensor
+    labels: Tensor | None
+    latents: Tensor
+
+
+class GANPipeline(Pipeline):
+    """Draws samples from a generator.
+
+    Example:
+        >>> pipe = ganzoo.from_pretrained("dcgan-mnist")
+        >>> pipe(num_samples=16, seed=0).images
+    """
+
+    # Ending of the file that `ganzoo sample` writes unless told otherwise; None: it prints what it draws.
+    sample_file: ClassVar[str | None] = ".png"
+
+    @property
+    def generator(self) -> Generator:
+        return self.network
+
+    def __call__(
+        self,
+        num_samples: int | None = None,
+        *,
+        labels: int | Sequence[int] | Tensor | None = None,
+        truncation: float | None = None,
+        seed: int | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+        batch_size: int = 64,
+    ) -> Any:
+        """Draws samples.
+
+        Sample i depends on its own seed alone: with `seed=s` it is the sample of seed s + i, whatever the number of
+        samples, the batch size or the device (up to the floating-point rounding of the arithmetic). The global random
+        state is never touched.
+
+        Args:
+            num_samples: How many; by default as many as labels, latents or generators are given, else 1.
+            labels: Class of every sample (an integer), or of each; a shorter list is repeated. Class-conditional models
+                draw it at random, from the sample's seed, when it is left out.
+            truncation: Cut of the latents' normal distribution, in standard deviations: 0.5 gives typical samples, 2
+                varied ones; None for no cut.
+            seed: From 0; by default a random one.
+            generator: Instead of a seed: one `torch.Generator`, from which the samples are drawn one after another, or
+                a list with one for each.
+            latents: Instead of either: (num_samples, latent_dim).
+            output_type: `"pil"`, `"np"` or `"pt"`; see the processor.
+            batch_size: Samples computed at once.
+
+        Returns:
+            An object with the samples (`.images` for pictures), their `labels` and `latents`.
+
+        Raises:
+            UserError: Arguments that contradict each other or the model.
+        """
+        drawn = self.sample(
+            num_samples,
+            labels=labels,
+            truncation=truncation,
+            seed=seed,
+            generator=generator,
+            latents=latents,
+            batch_size=batch_size,
+        )
+        return self.processor.output(drawn.samples, output_type, labels=drawn.labels, latents=drawn.latents)
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        num_samples: int | None = None,
+        *,
+        labels: int | Sequence[int] | Tensor | None = None,
+        truncation: float | None = None,
+        seed: int | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        batch_size: int = 64,
+    ) -> Samples:
+        """Draws samples as the call does, and returns them as the network gives them: (B, ...) in its own space."""
+        model = self.network
+        count = count_samples(num_samples, latents, generator, labels)
+        check_positive("batch_size", batch_size)
+        drawn, chosen = self._inputs(count, labels=labels, seed=seed, generator=generator, latents=latents)
+        if truncation is not None:
+            drawn = model.truncate(drawn, truncation)
+        outputs = []
+        for start in range(0, count, batch_size):
+            rows = slice(start, start + batch_size)
+            part = drawn[rows].to(model.device, model.dtype)
+            outputs.append(model(part, None if chosen is None else chosen[rows].to(model.device)))
+        return Samples(outputs[0] if len(outputs) == 1 else torch.cat(outputs), chosen, drawn)
+
+    def save_preview(self, folder: Path, name: str, *, num_samples: int = CARD_SAMPLES, seed: int = 0) -> list[str]:
+        """Writes samples for a person to look at, the classes of a conditional model in turn.
+
+        Returns:
+            The names of the files.
+        """
+        return self.processor.save_preview(self._preview(num_samples, seed).samples, folder, name)
+
+    def _preview(self, num_samples: int, seed: int, **options: Any) -> Samples:
+        num_classes = self.config.num_classes
+        labels = None if num_classes is None else torch.arange(num_samples) % num_classes
+        return self.sample(num_samples, seed=seed, labels=labels, **options)
+
+    def _inputs(
+        self,
+        count: int,
+        *,
+        labels: Any,
+        seed: int | None,
+        generator: torch.Generator | Sequence[torch.Generator] | None,
+        latents: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Latents (count, ...) and labels (count,) of the samples, on the CPU, each from its own source."""
+        if sum(argument is not None for argument in (seed, generator, latents)) > 1:
+            raise UserError("give one of seed, generator and latents")
+        drawn, random_labels = self._draw(sources_of(count, seed, generator), latents, count)
+        return drawn, self._labels(count, labels, random_labels)
+
+    def _draw(
+        self, sources: Iterable[torch.Generator], latents: Tensor | None, count: int
+    ) -> tuple[Tensor, Tensor | None]:
+        num_classes, draw = self.config.num_classes, self.network.sample_latents
+        rows, labels = [], []
+        for source in sources:
+            if latents is None:
+                rows.append(draw(1, generator=source).cpu())
+            if num_classes is not None:
+                labels.append(torch.randint(num_classes, (), generator=source))
+        random_labels = torch.stack(labels) if labels else None
+        if latents is None:
+            return torch.cat(rows), random_labels
+        shape = (count, *draw(1, generator=torch.Generator()).shape[1:])
+        if latents.shape != shape:
+            raise UserError(f"latents must have the shape {shape}, not {tuple(latents.shape)}")
+        return latents.detach().cpu(), random_labels
+
+    def _labels(self, count: int, labels: Any, random_labels: Tensor | None) -> Tensor | None:
+        num_classes = self.config.num_classes
+        if num_classes is None:
+            if labels is not None:
+                raise UserError("this model is unconditional: it takes no labels")
+            return None
+        if labels is None:
+            return random_labels
+        try:
+            values = torch.as_tensor(labels)
+        except (RuntimeError, TypeError, ValueError):
+            values = torch.empty(0)
+        if values.is_floating_point() or values.ndim > 1 or not values.numel() or values.numel() > count:
+            raise UserError(f"labels must be an integer or a list of 1 to {count} integers")
+        if values.min() < 0 or values.max() >= num_classes:
+            raise UserError(f"labels must lie between 0 and {num_classes - 1}; got {values.flatten().tolist()[:8]}")
+        return values.reshape(-1).repeat(-(-count // values.numel()))[:count].long()
+
+    def _save_examples(self, folder: Path) -> dict[str, Any]:
+        save_golden(self.network, folder / GOLDEN_FILE)
+        return {"samples": [f"samples/{name}" for name in self.save_preview(folder / "samples", "grid")]}

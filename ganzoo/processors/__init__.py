@@ -1,0 +1,43 @@
+"""Processors: both directions of a modality's representation, saved with every checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ganzoo.errors import CheckpointError, UserError, did_you_mean
+from ganzoo.processors.base import PROCESSOR_FILE, Processor
+from ganzoo.processors.image import MAX_PIXELS, ImageOutput, ImageProcessor, make_grid, to_pil
+from ganzoo.processors.text import TextOutput, TextProcessor, fit_text_processor
+
+__all__ = [
+    "MAX_PIXELS",
+    "PROCESSORS",
+    "PROCESSOR_FILE",
+    "ImageOutput",
+    "ImageProcessor",
+    "Processor",
+    "TextOutput",
+    "TextProcessor",
+    "fit_text_processor",
+    "make_grid",
+    "processor_from_json",
+    "to_pil",
+]
+
+PROCESSORS: dict[str, type[Processor]] = {kind.processor_type: kind for kind in (ImageProcessor, TextProcessor)}
+
+
+def processor_from_json(values: Mapping[str, Any], *, where: str) -> Processor:
+    """Builds the processor that `processor_config.json` describes.
+
+    Raises:
+        CheckpointError: Unknown type or malformed values.
+    """
+    kind = values.get("processor_type")
+    if not isinstance(kind, str) or kind not in PROCESSORS:
+        raise CheckpointError(f"{where}: unknown processor_type {kind!r}.{did_you_mean(str(kind), PROCESSORS)}")
+    try:
+        return PROCESSORS[kind].from_dict({k: v for k, v in values.items() if k != "processor_type"}, where=where)
+    except UserError as error:
+        raise CheckpointError(str(error)) from None

@@ -1,0 +1,117 @@
+"""Processors: how a modality's data becomes a tensor and back. Saved with the checkpoint as `processor_config.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ganzoo.errors import UserError
+from ganzoo.files import write_bytes
+from ganzoo.validation import explain
+
+if TYPE_CHECKING:
+    import torch
+
+    from ganzoo.repository import Repository
+
+
+PROCESSOR_FILE = "processor_config.json"
+
+
+class Processor(BaseModel):
+    """Both directions of a representation: raw data -> stored array -> network space -> something a person sees or hears.
+
+    `encode` runs once per sample, when the data cache is built; `normalize` runs every step, on the device.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    processor_type: ClassVar[str] = ""
+    modality: ClassVar[str] = ""
+    storage_dtype: ClassVar[str] = "uint8"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, where: str = "processor") -> Processor:
+        """Validates `values`.
+
+        Raises:
+            UserError: One sentence that lists every wrong key of `where`.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise UserError(f"{where}: {explain(error, cls)}") from None
+
+    def revised(self, **overrides: Any) -> Processor:
+        """A copy with some fields changed, validated.
+
+        Raises:
+            UserError: One sentence that lists every wrong key.
+        """
+        return self.from_dict({**self.model_dump(), **overrides})
+
+    def with_files(self, repository: Repository) -> Processor:
+        """The processor together with what else a checkpoint stores of it, such as a tokenizer.
+
+        Raises:
+            CheckpointError: A file is missing, damaged, or does not fit.
+        """
+        return self
+
+    def difference(self, other: Processor) -> str | None:
+        """Why samples of this processor do not fit a network whose config asks for `other`, in words; None if they do."""
+        if self.sample_shape == other.sample_shape:
+            return None
+        return f"is for samples of shape {self.sample_shape}, the network's have {other.sample_shape}"
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one stored sample."""
+        raise NotImplementedError
+
+    def encode(self, raw: Any) -> np.ndarray:
+        """Turns one raw sample into an array of `sample_shape` and `storage_dtype`."""
+        raise NotImplementedError
+
+    def normalize(self, stored: torch.Tensor) -> torch.Tensor:
+        """Stored batch -> the networks' space, on the device where it is."""
+        raise NotImplementedError
+
+    def decode(self, samples: torch.Tensor, output_type: str) -> Any:
+        """The networks' space -> what a person asked for."""
+        raise NotImplementedError
+
+    def output(self, samples: torch.Tensor, output_type: str, *, labels: Any, latents: Any) -> Any:
+        """Wraps decoded samples in what a pipeline returns."""
+        raise NotImplementedError
+
+    def save_preview(self, samples: torch.Tensor, folder: Path, name: str) -> list[str]:
+        """Writes samples (network space) for a person to look at or listen to; returns the file names."""
+        raise NotImplementedError
+
+    def save_samples(self, samples: torch.Tensor, target: Path) -> list[Path]:
+        """Writes samples (network space) to one file, or to one file each in a folder; returns the paths."""
+        raise NotImplementedError
+
+    def show(self, samples: torch.Tensor) -> str:
+        """Samples (network space) as text for a terminal."""
+        raise NotImplementedError
+
+    def to_stored(self, samples: torch.Tensor) -> torch.Tensor:
+        """The networks' space -> the stored representation (the inverse of `normalize`, rounded)."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Two processors with one fingerprint encode alike; part of the data cache's key."""
+        return self.to_json()
+
+    def to_json(self) -> str:
+        return json.dumps({"processor_type": self.processor_type, **self.model_dump(mode="json")}, indent=2) + "\n"
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        write_bytes(Path(folder) / PROCESSOR_FILE, self.to_json().encode())

@@ -1,0 +1,440 @@
+"""Text: sentences to rows of token ids and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
+
+from ganzoo.errors import CheckpointError, UserError, one_line, shorten
+from ganzoo.files import write_text
+from ganzoo.processors.base import Processor
+from ganzoo.processors.tokenizer import (
+    MAX_VOCAB,
+    TOKENIZER_CONFIG_FILE,
+    TOKENIZER_FILE,
+    TokenizerOptions,
+    explained,
+    load_tokenizer,
+    make_tokenizer,
+    read_tokenizer_files,
+    vocab_size,
+)
+from ganzoo.validation import explain
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    from ganzoo.repository import Repository
+
+# What `max_length` is at most when it is taken from the data.
+LONGEST_BY_DEFAULT = 64
+_ROLES = ("bos", "eos", "pad")
+_BATCH = 10_000
+
+
+@dataclass
+class TextOutput:
+    """What a text pipeline returns.
+
+    Attributes:
+        texts: By `output_type`: list of strings, list of lists of token ids (without the end and what follows it), or
+            int64 (B, T) tensor.
+        tokens: int64 (B, T): tokens up to and including EOS, then PAD.
+        labels: (B,) classes of a conditional model, else None.
+        latents: (B, max_length), with which each sample can be made again.
+    """
+
+    texts: Any
+    tokens: torch.Tensor
+    labels: torch.Tensor | None
+    latents: torch.Tensor
+
+
+class TextProcessor(Processor):
+    """Token ids: int32 in storage, int64 in the networks; tokens up to and including EOS, then PAD.
+
+    A row is (max_length,), or (max_prompt_length + max_length,) with the prompt first where a model has a separate one. A text
+    that is too long is cut and then has no EOS: a cut sentence does not end. Without a tokenizer, a text is its ids, joined by
+    blanks. The tokenizer is no field; it comes by `fit_text_processor`, `with_tokenizer` or from a checkpoint.
+    """
+
+    processor_type: ClassVar[str] = "text"
+    modality: ClassVar[str] = "text"
+    storage_dtype: ClassVar[str] = "int32"
+
+    vocab_size: int = Field(ge=2, le=MAX_VOCAB, description="Tokens of the vocabulary.")
+    max_length: int = Field(ge=1, le=4096, description="Tokens of a sample at most, the end included.")
+    max_prompt_length: int = Field(0, ge=0, le=4096, description="Tokens of a separate prompt; 0 for none.")
+    bos_token_id: int = Field(0, ge=0, description="What the first step reads; never stored.")
+    eos_token_id: int | None = Field(None, ge=0, description="Ends a sequence; null for fixed length.")
+    pad_token_id: int | None = Field(None, ge=0, description="Fills up after the end; null for fixed length.")
+    tokenizer_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="Checksum of tokenizer.json; null for token ids without texts."
+    )
+
+    _tokenizer_json: str | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _tokens_exist(self) -> TextProcessor:
+        for role, value in self._special_ids().items():
+            if value is not None and value >= self.vocab_size:
+                raise ValueError(f"{role}_token_id={value} is not in a vocabulary of {self.vocab_size} tokens")
+        if (self.eos_token_id is None) != (self.pad_token_id is None):
+            raise ValueError("eos_token_id and pad_token_id go together: set both, or neither for fixed length")
+        if self.eos_token_id is not None and self.eos_token_id == self.pad_token_id:
+            raise ValueError("eos_token_id and pad_token_id must differ")
+        return self
+
+    def _special_ids(self) -> dict[str, int | None]:
+        return {role: getattr(self, f"{role}_token_id") for role in _ROLES}
+
+    # ------------------------------------------------------------------------------------------------------ the tokenizer
+
+    @classmethod
+    def with_tokenizer(cls, tokenizer_json: str, **fields: Any) -> TextProcessor:
+        """A processor with the tokenizer that the text of a `tokenizer.json` describes.
+
+        Raises:
+            UserError: Wrong fields.
+            CheckpointError: No such tokenizer, or one of another vocabulary.
+        """
+        digest = hashlib.sha256(tokenizer_json.encode()).hexdigest()
+        processor = cls.from_dict({**fields, "tokenizer_sha256": digest})
+        processor._tokenizer_json = tokenizer_json
+        processor._check_tokenizer()
+        return processor
+
+    @cached_property
+    def backend(self) -> Tokenizer | None:
+        """The tokenizer of the `tokenizers` package; None for token ids without texts."""
+        if self.tokenizer_sha256 is None:
+            return None
+        if self._tokenizer_json is None:
+            raise CheckpointError(f"this processor lacks its {TOKENIZER_FILE}; load it together with its checkpoint")
+        return load_tokenizer(self._tokenizer_json)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast | None:
+        """The tokenizer as `transformers` knows it, freshly made; None for token ids without texts."""
+        if self.backend is None:
+            return None
+        from transformers import PreTrainedTokenizerFast
+
+        values = self._tokenizer_config()
+        values.pop("tokenizer_class")
+        return PreTrainedTokenizerFast(tokenizer_object=load_tokenizer(self._tokenizer_json), **values)
+
+    def _tokenizer_config(self) -> dict[str, Any]:
+        named = {
+            f"{role}_token": self.backend.id_to_token(id) for role, id in self._special_ids().items() if id is not None
+        }
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            **named,
+            **({} if self._unknown is None else {"unk_token": self._unknown}),
+            "model_max_length": self.max_length,
+            "clean_up_tokenization_spaces": False,
+        }
+
+    @property
+    def _unknown(self) -> str | None:
+        """The token of words that the vocabulary lacks."""
+        return getattr(self.backend.model, "unk_token", None)
+
+    def _check_tokenizer(self) -> None:
+        size = vocab_size(self.backend)
+        if size != self.vocab_size:
+            raise CheckpointError(f"{TOKENIZER_FILE} has a vocabulary of {size} tokens, not of {self.vocab_size}")
+        for role, value in self._special_ids().items():
+            if value is not None and self.backend.id_to_token(value) is None:
+                raise CheckpointError(f"{TOKENIZER_FILE} has no token {value}, which {role}_token_id names")
+
+    def with_files(self, repository: Repository) -> TextProcessor:
+        if self.tokenizer_sha256 is None:
+            if repository.find(TOKENIZER_FILE) is not None:
+                raise CheckpointError(f"{repository.name}: the processor does not name its {TOKENIZER_FILE}")
+            return self
+        text, values = read_tokenizer_files(repository)
+        try:
+            complete = self.with_tokenizer(text, **self.model_dump(exclude={"tokenizer_sha256"}))
+        except CheckpointError as error:
+            raise CheckpointError(f"{repository.name}: {error}") from None
+        if complete.tokenizer_sha256 != self.tokenizer_sha256:
+            raise CheckpointError(
+                f"{repository.name}: {TOKENIZER_FILE} is not the one its processor was made with (another checksum); fetch it again"
+            )
+        for role, value in self._special_ids().items():
+            stated = values.get(f"{role}_token")
+            stated = stated.get("content") if isinstance(stated, dict) else stated
+            expected = None if value is None else complete.backend.id_to_token(value)
+            if stated != expected:
+                raise CheckpointError(
+                    f"{repository.name}: {TOKENIZER_CONFIG_FILE} says {role}_token={shorten(stated)}, the processor {expected!r}"
+                )
+        return complete
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes `processor_config.json`, `tokenizer.json` and `tokenizer_config.json`: `transformers` opens the last two."""
+        super().save_pretrained(folder)
+        if self.backend is not None:
+            write_text(Path(folder) / TOKENIZER_FILE, self._tokenizer_json)
+            write_text(Path(folder) / TOKENIZER_CONFIG_FILE, json.dumps(self._tokenizer_config(), indent=2) + "\n")
+
+    def revised(self, **overrides: Any) -> TextProcessor:
+        """A copy with some fields changed; options of the fit (`tokenizer`, `min_count`, ...) are behind it and change nothing.
+
+        Raises:
+            UserError: One sentence that lists every wrong key.
+        """
+        changed = {name: value for name, value in overrides.items() if name not in TokenizerOptions.model_fields}
+        revised = self.from_dict({**self.model_dump(), **changed})
+        if self._tokenizer_json is not None:
+            revised._tokenizer_json = self._tokenizer_json
+            try:
+                revised._check_tokenizer()
+            except CheckpointError as error:
+                raise UserError(str(error)) from None
+        return revised
+
+    def difference(self, other: Processor) -> str | None:
+        names = [name for name in type(self).model_fields if name != "tokenizer_sha256"]
+        for name in names:
+            own, others = getattr(self, name), getattr(other, name, None)
+            if own != others:
+                return f"says {name}={own}, the network {others}"
+        return None
+
+    # ----------------------------------------------------------------------------------------------------- texts to tokens
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return (self.max_prompt_length + self.max_length,)
+
+    def encode(self, raw: Any) -> np.ndarray:
+        """Turns a text into a row of ids, int32 (max_prompt_length + max_length,).
+
+        Args:
+            raw: A text; (prompt, text) with a separate prompt; or the ids themselves, an array of integers, with a separate
+                prompt its `max_prompt_length` ids first. Whatever is too long is cut, without an EOS then.
+
+        Raises:
+            UserError: It is no such thing, or too short for a model of fixed length.
+        """
+        prompt, text = self._prompt_and_text(raw)
+        row = self._row(self._ids(text), self.max_length)
+        if not self.max_prompt_length:
+            return row
+        return np.concatenate([self._row(self._ids(prompt), self.max_prompt_length), row])
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """The ids of the words a sample begins with, or of a separate prompt: without EOS, of any length.
+
+        A word that the vocabulary lacks becomes <unk>; an empty text has no ids.
+
+        Raises:
+            UserError: The vocabulary has none of its words, or it is no text.
+        """
+        if not isinstance(text, str):
+            raise UserError(f"a prompt is a text, not {shorten(text)}")
+        ids = self._ids(text)
+        if ids and self.backend is not None and self._unknown is not None:
+            unknown = self.backend.token_to_id(self._unknown)
+            if all(id == unknown for id in ids):
+                raise UserError(
+                    f"the model knows none of the words of the prompt {shorten(text)}; use words of its data"
+                )
+        return ids
+
+    def _prompt_and_text(self, raw: Any) -> tuple[Any, Any]:
+        if isinstance(raw, np.ndarray) and self.max_prompt_length:
+            return raw[: self.max_prompt_length], raw[self.max_prompt_length :]
+        if isinstance(raw, tuple) and len(raw) == 2:
+            if not self.max_prompt_length:
+                raise UserError("the data has prompts (data.prompt_column), but the model's max_prompt_length is 0")
+            return raw
+        if self.max_prompt_length:
+            raise UserError(
+                "the model answers prompts, but the data has none; name their column by data.prompt_column"
+            )
+        return None, raw
+
+    def _ids(self, text: Any) -> list[int]:
+        if isinstance(text, np.ndarray) and text.ndim == 1 and text.dtype.kind in "iu":
+            return self._known(text.tolist())
+        if not isinstance(text, str):
+            raise UserError(f"{shorten(text)} is no text; name the column of the texts by data.sample_column")
+        if self.backend is None:
+            try:
+                ids = [int(part) for part in text.split()]
+            except ValueError:
+                raise UserError(f"{shorten(text)} is no list of token ids, and the model has no tokenizer") from None
+            return self._known(ids)
+        with explained(f"the text {shorten(text)} cannot be read", UserError):
+            return self.backend.encode(text, add_special_tokens=False).ids
+
+    def _known(self, ids: list[int]) -> list[int]:
+        for id in ids:
+            if not 0 <= id < self.vocab_size:
+                raise UserError(f"the token id {shorten(id)} is not in a vocabulary of {self.vocab_size} tokens")
+        return ids if self.eos_token_id is None else [*takewhile(lambda id: id != self.eos_token_id, ids)]
+
+    def _row(self, ids: Sequence[int], length: int) -> np.ndarray:
+        if self.eos_token_id is None:
+            if len(ids) < length:
+                raise UserError(f"a sample has {len(ids)} tokens, but without an end token all have {length}")
+            return np.array(ids[:length], dtype=np.int32)
+        row = np.full(length, self.pad_token_id, dtype=np.int32)
+        ended = [*ids, self.eos_token_id][:length]
+        row[: len(ended)] = ended
+        return row
+
+    # ----------------------------------------------------------------------------------------------------- tokens to texts
+
+    def normalize(self, stored: torch.Tensor) -> torch.Tensor:
+        """int32 ids -> int64."""
+        return stored.long()
+
+    def to_stored(self, samples: torch.Tensor) -> torch.Tensor:
+        """int64 ids -> int32."""
+        import torch
+
+        return samples.to(torch.int32)
+
+    def decode(self, tokens: torch.Tensor, output_type: str = "text") -> Any:
+        """Turns ids into sentences.
+
+        Args:
+            tokens: (B, T), T <= max_length; or whole rows with their prompts, which are left out.
+            output_type: `"text"`: list of strings; `"ids"`: list of lists of ids, without EOS and what follows it; `"pt"`: the
+                tensor as it is.
+
+        Raises:
+            UserError: Unknown output type.
+        """
+        if output_type == "pt":
+            return tokens
+        if output_type not in ("text", "ids"):
+            raise UserError(f"unknown output_type {output_type!r}; it is one of text, ids, pt")
+        if self.max_prompt_length and tokens.shape[1] > self.max_length:
+            tokens = tokens[:, self.max_prompt_length :]
+        return self._decode(tokens, output_type)
+
+    def decode_prompts(self, tokens: torch.Tensor) -> list[str]:
+        """The texts of separate prompts: ids (B, max_prompt_length), or whole rows that begin with them."""
+        return self._decode(tokens[:, : self.max_prompt_length], "text")
+
+    def _decode(self, tokens: torch.Tensor, output_type: str) -> Any:
+        rows = [self._content(row) for row in tokens.tolist()]
+        if output_type == "ids":
+            return rows
+        if self.backend is None:
+            return [" ".join(map(str, row)) for row in rows]
+        with explained("the tokens cannot be turned into text", UserError):
+            return self.backend.decode_batch(rows, skip_special_tokens=False)
+
+    def _content(self, row: list[int]) -> list[int]:
+        """The tokens before the end, without those that stand for nothing."""
+        if self.eos_token_id is None:
+            return row
+        nothing = (self.bos_token_id, self.pad_token_id)
+        return [id for id in takewhile(lambda id: id != self.eos_token_id, row) if id not in nothing]
+
+    def output(self, samples: torch.Tensor, output_type: str, *, labels: Any, latents: Any) -> TextOutput:
+        return TextOutput(self.decode(samples, output_type), samples, labels, latents)
+
+    def show(self, samples: torch.Tensor) -> str:
+        """One sentence a line, control characters escaped."""
+        return "\n".join(one_line(text, limit=100_000) for text in self.decode(samples, "text"))
+
+    def save_preview(self, samples: torch.Tensor, folder: Path, name: str) -> list[str]:
+        """Writes one sentence a line."""
+        write_text(folder / f"{name}.txt", self.show(samples) + "\n")
+        return [f"{name}.txt"]
+
+    def save_samples(self, samples: torch.Tensor, target: Path) -> list[Path]:
+        """Writes one sentence a line to `target` if it names a text file, else to `samples.txt` in the folder `target`.
+
+        Raises:
+            UserError: The file name has another ending than .txt.
+        """
+        if target.suffix and not target.is_dir():
+            if target.suffix.lower() != ".txt":
+                raise UserError(f"{target}: sentences are written as .txt; give a name that ends so, or a folder")
+        else:
+            target = target / "samples.txt"
+        write_text(target, self.show(samples) + "\n")
+        return [target]
+
+
+def fit_text_processor(
+    texts: Iterable[str | tuple[str, str]],
+    *,
+    max_length: int | None = None,
+    max_prompt_length: int | None = None,
+    **options: Any,
+) -> TextProcessor:
+    """Makes the processor of a data set: a word-level tokenizer trained on it, or a pretrained one, and lengths that fit.
+
+    Args:
+        texts: The training texts, or (prompt, text) pairs.
+        max_length: Tokens of a sample, EOS included; by default those of the longest text, but at most 64.
+        max_prompt_length: The same of the prompts; 0 without prompts.
+        **options: The fields of `TokenizerOptions`: `tokenizer="word"`, `lowercase=True`, `min_count=1`, `max_vocab=None`.
+
+    Raises:
+        UserError: There is no text, a sample is no text, an option is wrong, or the tokenizer does not exist.
+    """
+    try:
+        validated = TokenizerOptions.model_validate(options)
+    except ValidationError as error:
+        raise UserError(f"data.processor: {explain(error, TokenizerOptions)}") from None
+    prompts, samples = _prompts_and_samples(texts)
+    backend, special = make_tokenizer([*prompts, *samples], validated)
+    if max_prompt_length is None:
+        max_prompt_length = _longest(backend, prompts) if prompts else 0
+    return TextProcessor.with_tokenizer(
+        backend.to_str(),
+        vocab_size=vocab_size(backend),
+        max_length=_longest(backend, samples) if max_length is None else max_length,
+        max_prompt_length=max_prompt_length,
+        **special,
+    )
+
+
+def _prompts_and_samples(texts: Iterable[str | tuple[str, str]]) -> tuple[list[str], list[str]]:
+    prompts: list[str] = []
+    samples: list[str] = []
+    for index, raw in enumerate(texts):
+        parts = raw if isinstance(raw, tuple) and len(raw) == 2 else (raw,)
+        if not all(isinstance(part, str) for part in parts):
+            raise UserError(
+                f"sample {index} is {shorten(raw)}, no text; name the column of the texts by data.sample_column"
+            )
+        prompts.extend(parts[:-1])
+        samples.append(parts[-1])
+    if not samples:
+        raise UserError("there is no text to learn a vocabulary from")
+    if prompts and len(prompts) != len(samples):
+        raise UserError("some samples have a prompt and others have none")
+    return prompts, samples
+
+
+def _longest(backend: Tokenizer, texts: Sequence[str]) -> int:
+    """Tokens of the longest text with its EOS, but at most 64."""
+    longest = 0
+    with explained("the texts cannot be read", UserError):
+        for start in range(0, len(texts), _BATCH):
+            encoded = backend.encode_batch_fast(texts[start : start + _BATCH], add_special_tokens=False)
+            longest = max(longest, *(len(row.ids) for row in encoded))
+    return min(longest + 1, LONGEST_BY_DEFAULT)

@@ -1,0 +1,174 @@
+"""The `objective` section of a recipe, one class for each objective. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Augmentation = Literal["color", "translation", "cutout"]
+LOSSES = ("minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic")
+Positive = Annotated[int, Field(ge=1, le=10**12)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PenaltyConfig(Section):
+    """A term added to the discriminator's loss."""
+
+    type: Literal["gradient-penalty", "r1", "r2", "drift"] = Field(
+        description="gradient-penalty: to a norm on the line between real and generated; r1, r2: to zero at real, generated "
+        "samples; drift: to small logits."
+    )
+    weight: float = Field(gt=0, le=1e6, description="Factor (lambda; gamma of r1 and r2, whose formula has the 1/2).")
+    interval: Positive = Field(
+        1, description="Compute it every so many steps, with weight x interval (lazy regularisation)."
+    )
+    target: float = Field(1.0, gt=0, description="Target norm of the gradient penalty.")
+
+
+class AdversarialConfig(Section):
+    """Objective of a GAN: one adversarial loss, and what is added to it."""
+
+    type: Literal["adversarial"] = Field("adversarial", description="Which objective.")
+    loss: Literal[LOSSES] = Field("non-saturating", description="Adversarial loss.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="One-sided: how far the real target lies below 1.")
+    penalties: tuple[PenaltyConfig, ...] = Field((), description="Penalties on the discriminator.")
+    feature_matching: float = Field(
+        0.0, ge=0, le=1e6, description="Weight of the distance between discriminator features in the generator's loss."
+    )
+    augment: tuple[Augmentation, ...] = Field(
+        (), description="DiffAugment of everything the discriminator sees; empty for none."
+    )
+    instance_noise: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Standard deviation of the noise on everything the discriminator sees, at step 0.",
+    )
+    instance_noise_until: float = Field(
+        0.5, gt=0, le=1, description="Share of the run over which the instance noise falls linearly to 0."
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> AdversarialConfig:
+        if self.label_smoothing and self.loss not in ("minimax", "non-saturating", "least-squares"):
+            raise ValueError(f"label_smoothing has no meaning for the {self.loss} loss, which has no target")
+        return self
+
+
+class ClassificationConfig(Section):
+    """Objective of a classifier: cross-entropy against the labels of the data."""
+
+    type: Literal["classification"] = Field("classification", description="Which objective.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
+    noise: float = Field(0.0, ge=0, le=1, description="Standard deviation of Gaussian noise on the samples.")
+    augment: tuple[Augmentation, ...] = Field((), description="Random changes of the samples.")
+
+
+class LikelihoodConfig(Section):
+    """Maximum likelihood of a language model: the mean negative log-likelihood of a token, given those before it."""
+
+    type: Literal["likelihood"] = Field("likelihood", description="Which objective.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all tokens.")
+
+
+class PolicyGradientConfig(Section):
+    """Adversarial text by REINFORCE: the generator's tokens are actions, the discriminator rewards them."""
+
+    type: Literal["policy-gradient"] = Field("policy-gradient", description="Which objective.")
+    reward: Literal["rollout", "token", "sentence", "constant"] = Field(
+        "rollout",
+        description="What a token earns: rollout = mean judgement of completed sentences (Yu et al., 2017); token = the "
+        "judgement of a discriminator with a logit a token; sentence = that of its sentence; constant = 0.5, the control.",
+    )
+    scale: Literal["probability", "centred", "logit"] = Field(
+        "probability", description="Of a judgement D in (0, 1): D; 2D - 1; or log D/(1 - D)."
+    )
+    num_rollouts: int = Field(16, ge=1, le=1024, description="Completions of every prefix.")
+    discount: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Of later tokens' rewards in a token's return (reward: token); 0 for its own only.",
+    )
+    baseline: Literal["none", "batch", "ewma", "critic"] = Field(
+        "none",
+        description="Subtracted from the reward: nothing; the batch's mean at that position; a moving average; a "
+        "linear critic of the generator's state.",
+    )
+    baseline_decay: float = Field(0.99, ge=0, lt=1, description="Of the moving average.")
+    normalise: bool = Field(False, description="Divide what is left by its standard deviation in the batch.")
+    reduction: Literal["mean", "sum"] = Field(
+        "mean", description="Over the batch's tokens; sum is SeqGAN's, whose gradient clipping depends on it."
+    )
+    likelihood_weight: float = Field(
+        0.0, ge=0, le=1e6, description="Weight of the likelihood of real text, added to every step (Li et al., 2017)."
+    )
+    entropy_weight: float = Field(
+        0.0, ge=0, le=1e6, description="Weight of the entropy of the generator's predictions, to be kept high."
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="One-sided, of the discriminator's real target.")
+    output_l2: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="Weight of half the squared norm of the discriminator's output layer (SeqGAN: 0.2).",
+    )
+    negatives_every: int = Field(
+        1, ge=1, le=100_000, description="Discriminator updates of a step that one pool of generated text serves."
+    )
+    negatives_pool: int = Field(1, ge=1, le=100_000, description="Batches in the pool, gone round in turn.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> PolicyGradientConfig:
+        if self.discount and self.reward != "token":
+            raise ValueError(f"discount adds up rewards of tokens; reward={self.reward} has none")
+        if self.negatives_pool > self.negatives_every:
+            raise ValueError("negatives_pool must not exceed negatives_every: the rest would never be used")
+        return self
+
+
+class GumbelConfig(AdversarialConfig):
+    """Adversarial text through relaxed samples: softmax of perturbed logits, ever sharper (Jang et al., 2017)."""
+
+    type: Literal["gumbel"] = Field("gumbel", description="Which objective.")
+    loss: Literal[LOSSES] = Field("relativistic", description="Adversarial loss.")
+    inverse_temperature: float = Field(
+        100.0, ge=1, le=1e6, description="At the end of the phase; it starts at 1 (RelGAN: 100 to 1000)."
+    )
+    growth: Literal["exponential", "linear", "constant"] = Field(
+        "exponential", description="How the inverse temperature gets there."
+    )
+    likelihood_weight: float = Field(0.0, ge=0, le=1e6, description="Weight of the likelihood of real text.")
+
+    @model_validator(mode="after")
+    def _of_tokens(self) -> GumbelConfig:
+        if self.augment or self.instance_noise:
+            raise ValueError("augment and instance_noise change pictures; text takes neither")
+        if any(penalty.type != "drift" for penalty in self.penalties):
+            raise ValueError("real text is not differentiable: of the penalties only drift can be used")
+        return self
+
+
+class CooperativeConfig(Section):
+    """Cooperative training (Lu et al., 2018): a mediator learns the mixture of real and own text, the generator follows."""
+
+    type: Literal["cooperative"] = Field("cooperative", description="Which objective.")
+    likelihood_weight: float = Field(0.0, ge=0, le=1e6, description="Weight of the likelihood of real text.")
+    real_prefixes: float = Field(
+        0.0, ge=0, le=1, description="Share of the batch whose prefixes are real text instead of own samples."
+    )
+
+
+ObjectiveConfig = Annotated[
+    AdversarialConfig
+    | ClassificationConfig
+    | LikelihoodConfig
+    | PolicyGradientConfig
+    | GumbelConfig
+    | CooperativeConfig,
+    Field(discriminator="type"),
+]

@@ -1,0 +1,153 @@
+"""Adversarial text by policy gradient: SeqGAN (Yu et al., 2017), and its relatives by reward and baseline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganzoo.language import Text, split_prompts, token_mask
+from ganzoo.training.diagnostics import diversity
+from ganzoo.training.objective_sections import PolicyGradientConfig
+from ganzoo.training.objectives.base import Batch, Loss, Networks, Objective, StepContext
+from ganzoo.training.objectives.likelihood import likelihood
+from ganzoo.training.objectives.rewards import Critic, MovingAverage, masked_mean, mean_logits, token_rewards
+from ganzoo.training.sections import TrainingConfig
+
+
+class PolicyGradientObjective(Objective):
+    """The generator draws sentences, tokens that the discriminator rewards become more likely (REINFORCE).
+
+    The discriminator judges whole sentences (logits (B,)) or, for `reward: token`, every token (logits (B, T)).
+    """
+
+    config: PolicyGradientConfig
+
+    def updates(self, training: TrainingConfig) -> dict[str, int]:
+        # The generator first: the texts that the discriminator then learns from are those of one generator.
+        return {"generator": 1, "discriminator": training.n_critic}
+
+    def prepare(self, networks: Networks) -> None:
+        if self.config.baseline == "ewma":
+            self.modules["generator"] = MovingAverage(self.config.baseline_decay)
+        if self.config.baseline == "critic":
+            self.modules["generator"] = Critic(networks["generator"].config.max_length)
+
+    def discriminator_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Loss:
+        discriminator, config = networks["discriminator"], networks["generator"].config
+        real = split_prompts(batch.samples, config)
+        fake, labels = self._negatives(networks["generator"], batch, context)
+        with context.autocast():
+            real_logits = mean_logits(discriminator(real.tokens, batch.labels, real.prompts))
+            fake_logits = mean_logits(discriminator(fake.tokens, labels, fake.prompts))
+        real_mask, fake_mask = _mask_like(real_logits, real, config), _mask_like(fake_logits, fake, config)
+        target = 1.0 - self.config.label_smoothing
+        terms = {
+            "real": _cross_entropy(real_logits, target, real_mask),
+            "fake": _cross_entropy(fake_logits, 0.0, fake_mask),
+        }
+        if self.config.output_l2:
+            squares = sum(parameter.square().sum() for parameter in discriminator.output.parameters())
+            terms["output_l2"] = 0.5 * self.config.output_l2 * squares
+        stats = {
+            "real_accuracy": masked_mean((real_logits.detach() > 0).float(), real_mask),
+            "fake_accuracy": masked_mean((fake_logits.detach() < 0).float(), fake_mask),
+        }
+        return Loss(terms, stats)
+
+    def generator_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Loss:
+        generator, config = networks["generator"], self.config
+        fake = self._draw(generator, batch, context)
+        mask = token_mask(fake.tokens, generator.config)
+        rewards = token_rewards(
+            config,
+            generator,
+            networks["discriminator"],
+            fake,
+            batch.labels,
+            mask,
+            draw_uniforms=lambda count: context.draw_latents(generator, count),
+        )
+        with context.autocast():
+            logits = generator.predict_where(mask, fake.tokens, batch.labels, fake.prompts)
+        # Whole distributions (N, V) are only made where something reads them.
+        needs_distribution = config.entropy_weight > 0 or config.baseline == "critic"
+        distribution = logits.float().log_softmax(dim=1) if needs_distribution else None
+        chosen = _chosen(logits, fake.tokens, mask, distribution)
+        terms: dict[str, Tensor] = {}
+        advantages = rewards - self._baseline(rewards, mask, distribution, terms)
+        if config.normalise:
+            advantages = advantages / (masked_mean(advantages.square(), mask).sqrt() + 1e-6)
+        weight = mask.sum() if config.reduction == "sum" else 1.0
+        terms["policy"] = -masked_mean(chosen * advantages.detach(), mask) * weight
+        if config.entropy_weight:
+            entropy = -(distribution.exp() * distribution).sum(dim=1).mean()
+            terms["entropy"] = -config.entropy_weight * entropy
+        if config.likelihood_weight:
+            terms["likelihood"] = config.likelihood_weight * likelihood(generator, batch, context)
+        stats = {"reward": masked_mean(rewards, mask), "nll_own": -masked_mean(chosen.detach(), mask)}
+        if context.is_logged:
+            real = split_prompts(batch.samples, generator.config)
+            stats |= {"diversity": diversity(fake.tokens), "real/diversity": diversity(real.tokens)}
+        return Loss(terms, stats)
+
+    def _draw(self, generator: Any, batch: Batch, context: StepContext) -> Text:
+        prompts = split_prompts(batch.samples, generator.config).prompts
+        latents = context.draw_latents(generator, len(batch.samples))
+        return Text(generator(latents, batch.labels, prompts), prompts)
+
+    def _negatives(self, generator: Any, batch: Batch, context: StepContext) -> tuple[Text, Tensor | None]:
+        """Generated texts for this update, from a pool that several updates share.
+
+        A pool is a function of the step and the generator, so that a run which is resumed inside a step draws it again.
+        Prompts and labels belong to the real batch, so texts that depend on them are drawn for each update.
+        """
+        config = self.config
+        if config.negatives_pool == 1 and config.negatives_every == 1 or batch.labels is not None:
+            return self._draw(generator, batch, context), batch.labels
+        prompts = split_prompts(batch.samples, generator.config).prompts
+        if prompts is not None:
+            return self._draw(generator, batch, context), None
+        size, (number, item) = len(batch.samples), divmod(context.repeat, config.negatives_every)
+        key = ("negatives", number)
+        if key not in context.shared:
+            context.shared[key] = generator(context.draw_latents(generator, size * config.negatives_pool, *key))
+        first = item % config.negatives_pool * size
+        return Text(context.shared[key][first : first + size], None), None
+
+    def _baseline(
+        self, rewards: Tensor, mask: Tensor, distribution: Tensor | None, terms: dict[str, Tensor]
+    ) -> Tensor | float:
+        if self.config.baseline == "none":
+            return 0.0
+        if self.config.baseline == "batch":
+            return masked_mean(rewards, mask, dim=0)
+        module = self.modules["generator"]
+        if self.config.baseline == "ewma":
+            return module.baseline(rewards, mask)
+        predicted = module(distribution, mask)
+        terms["critic"] = module.loss(predicted, rewards, mask)
+        return predicted.detach()
+
+
+def _chosen(logits: Tensor, tokens: Tensor, mask: Tensor, distribution: Tensor | None) -> Tensor:
+    """Log-probabilities (B, T) of the tokens that count, from the N logits there; 0 elsewhere."""
+    if distribution is not None:
+        chosen = distribution.gather(1, tokens[mask][:, None])[:, 0]
+    else:
+        chosen = -F.cross_entropy(logits.float(), tokens[mask], reduction="none")
+    return torch.zeros(tokens.shape, device=tokens.device).masked_scatter(mask, chosen)
+
+
+def _mask_like(logits: Tensor, text: Text, config: Any) -> Tensor:
+    """Which logits count: all of whole sentences; of tokens, those up to the end."""
+    return torch.ones_like(logits, dtype=torch.bool) if logits.ndim == 1 else token_mask(text.tokens, config)
+
+
+def _cross_entropy(logits: Tensor, target: float, mask: Tensor) -> Tensor:
+    values = F.binary_cross_entropy_with_logits(
+        logits.float(), torch.full_like(logits, target, dtype=torch.float32), reduction="none"
+    )
+    return masked_mean(values, mask)
