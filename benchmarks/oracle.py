@@ -31,14 +31,13 @@ from ganzoo.oracle import Oracle
 RESULTS = Path(__file__).parent / "results"
 TEMPERATURES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)
 NUM_SAMPLES = 9_984  # 156 batches of 64, as published
-# Method -> recipe and changes. The constant reward is the control: it has no discriminator.
+# Method -> recipe and changes. `cot` begins with exactly the weights that `mle` of the same seed ends with. The constant reward
+# is the control: it has no discriminator. Both it and SeqGAN start from the overfitted plateau of the published protocol.
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "mle": ("mle-oracle", {}),
-    "mle-plateau": (
-        "seqgan-oracle",
-        {"phases.1.steps": 1, "phases.1.updates.discriminator": 1, "phases.2.steps": 1, "training.steps": 9422},
-    ),
-    "constant": ("seqgan-oracle", {"objective.reward": "constant", "phases.1.steps": 1, "training.steps": 9501}),
+    "cot": ("cot-oracle", {}),
+    "plateau": ("seqgan-oracle", {"phases": [], "objective": {"type": "likelihood"}, "training.steps": 9420}),
+    "constant": ("seqgan-oracle", {"objective.reward": "constant"}),
     "seqgan": ("seqgan-oracle", {}),
 }
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from ganzoo.catalogue import catalogue
 
+# The metrics that the README shows; the others are in the cards.
+HEADLINES = ("frechet_distance", "accuracy", "bleu_4", "self_bleu_4", "nll_test")
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 
@@ -22,7 +24,7 @@ def models() -> str:
     for entry in catalogue().values():
         folder = ROOT / "hub" / entry.name
         records = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["metrics"]
-        chosen = [r for r in records if r["name"] in ("frechet_distance", "accuracy")]
+        chosen = [r for r in records if r["name"] in HEADLINES and r["parameters"].get("temperature", 1) == 1]
         measured = "; ".join(_measured(record) for record in chosen)
         rows.append(
             f"| [`{entry.name}`](hub/{entry.name}) | {entry.summary} | `ganzoo train {entry.name}` | {measured} |"
@@ -34,6 +36,10 @@ def _measured(record: dict) -> str:
     against = f"{record['num_real']:,} {record['dataset']} {record['split']}"
     if record["name"] == "accuracy":
         return f"accuracy {record['value']:.2%} on {against}"
+    if record["name"] in ("bleu_4", "self_bleu_4", "nll_test"):
+        real = "" if record["floor"] is None else f" (real text {record['floor']:.3f})"
+        temperature = record["parameters"].get("temperature", 1)
+        return f"{record['name'].replace('_', ' ')} {record['value']:.3f}{real} at temperature {temperature:g}"
     floor = f" (floor {record['floor']:.2f})" if record["floor"] is not None else ""
     return f"Fréchet distance {record['value']:.2f}{floor}, {record['num_generated']:,} against {against}, {record['embedder']}"
 

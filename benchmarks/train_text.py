@@ -18,6 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,12 @@ class Setting:
         shape = (BATCH, config["max_length"])
         self.real = torch.randint(config["vocab_size"], shape).to(device)
         self.own = self.generator(self.generator.sample_latents(BATCH))
-        self.completed = rollouts(self.generator, self.own, 1 if number < 2 else 2)
         self.policy = PolicyGradientObjective(PolicyGradientConfig(num_rollouts=number, reduction="sum"))
         self.likelihood = LikelihoodObjective(LikelihoodConfig())
+
+    @cached_property
+    def completed(self) -> Tensor:
+        return rollouts(self.generator, self.own, self.number)
 
     def update(self, role: str, loss: Tensor) -> None:
         network, optimizer = self.networks[role], self.optimizers[role]
@@ -166,14 +170,12 @@ class Setting:
 
     @torch.no_grad()
     def ours_scoring(self) -> None:
-        for _ in range(max(1, self.number // 2)):
-            self.discriminator.judge_continuations(self.own, self.completed)
+        self.discriminator.judge_continuations(self.own, self.completed)
 
     @torch.no_grad()
     def plain_scoring(self) -> None:
-        for _ in range(max(1, self.number // 2)):
-            for done in self.completed.flatten(0, 1):
-                plain_judge(self.discriminator, done)
+        for done in self.completed.flatten(0, 1):
+            plain_judge(self.discriminator, done)
 
     def ours_step(self) -> None:
         self.objective_step(self.policy)

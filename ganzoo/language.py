@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -104,16 +105,31 @@ def token_mask(tokens: Tensor, config: TextGANConfig) -> Tensor:
     return (ends.cumsum(dim=1) - ends.long()) == 0
 
 
+def trimmed(tokens: Tensor, config: TextGANConfig) -> tuple[Tensor, Tensor]:
+    """Tokens (B, T) and the mask of those that count, without the columns in which none does."""
+    mask = token_mask(tokens, config)
+    if tokens.device.type != "cpu":  # the question would wait for the device
+        return tokens, mask
+    longest = int(mask.sum(dim=1).max()) if len(tokens) else tokens.shape[1]
+    return tokens[:, :longest], mask[:, :longest]
+
+
 @contextmanager
-def undisturbed(network: nn.Module) -> Iterator[None]:
-    """No gradients and no dropout: samples and judgements are those of the network itself, also while it is trained."""
+def undropped(network: nn.Module) -> Iterator[None]:
+    """No dropout, also while the network is trained."""
     training = network.training
     network.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         network.train(training)
+
+
+@contextmanager
+def undisturbed(network: nn.Module) -> Iterator[None]:
+    """No gradients and no dropout: samples and judgements are those of the network itself, also while it is trained."""
+    with undropped(network), torch.no_grad():
+        yield
 
 
 class TextGenerator(Generator):
@@ -185,9 +201,11 @@ class TextGenerator(Generator):
         temperature: float = 1.0,
     ) -> Tensor:
         """Log-probability (B, T) of every token given those before it, in nats; 0 after the end."""
-        logits = self.predict(tokens, labels, prompts).float() / temperature
-        chosen = logits.gather(2, tokens[..., None])[..., 0] - logits.logsumexp(dim=2)
-        return chosen * token_mask(tokens, self.config)
+        short, mask = trimmed(tokens, self.config)
+        logits = self.predict_where(mask, short, labels, prompts).float() / temperature
+        chosen = -F.cross_entropy(logits, short[mask], reduction="none")
+        values = torch.zeros(short.shape, device=tokens.device).masked_scatter(mask, chosen)
+        return F.pad(values, (0, tokens.shape[1] - short.shape[1]))
 
     def sample_latents(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws (num_samples, max_length) uniforms in [0, 1)."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganzoo.errors import CheckpointError, UserError
 from ganzoo.files import TensorFile
@@ -94,6 +94,13 @@ class Oracle(TextGenerator):
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         return self.model.step(tokens, state)
+
+    @property
+    def projection(self) -> nn.Linear:
+        return self.model.output
+
+    def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        return self.model.advance(tokens, state)
 
     def predict(self, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None) -> Tensor:
         return self.model.predict(tokens, labels)

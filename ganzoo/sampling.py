@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 
     State = tuple[Tensor, ...]
 
-# Logits that are worked on at a time: 4 MB of a CPU's cache, or what a GPU easily holds.
-_LOGITS_IN_CACHE = 1 << 20
+# Logits that are worked on at a time: 2 MB of a CPU's cache, or what a GPU easily holds.
+_LOGITS_IN_CACHE = 1 << 19
 _LOGITS_ON_A_DEVICE = 1 << 28
 _FEWEST_ROWS = 16
+# Sequences that are worked on at a time where their logits are not made at once.
+_FEATURES_AT_A_TIME = 2048
 # Exponentials of logits are taken as they are while every row's sum is far from float32's ends.
 _SMALLEST_SUM = 1e-8
-# Smaller than any weight.
+# Smaller than any uniform number but 0, and than any weight: targets are positive, so that what reaches them has a weight.
+_SMALLEST_SHARE = 1e-30
 _POSITIVE = 1e-300
 
 
@@ -55,19 +58,12 @@ def draw_tokens(
     Returns:
         int64 token ids in the shape of `uniforms`.
     """
-    rows, workspace = _rows_at_a_time(logits.device, logits.shape[1]), _Workspace()
+    rows = rows_at_a_time(logits.device, logits.shape[1])
     parts = zip(logits.split(rows), uniforms.split(rows), strict=True)
-    return torch.cat([_draw(*part, workspace, temperature, top_k, top_p) for part in parts])
+    return torch.cat([_draw(*part, temperature, top_k, top_p) for part in parts])
 
 
-def _draw(
-    logits: Tensor,
-    uniforms: Tensor,
-    workspace: _Workspace,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-) -> Tensor:
+def _draw(logits: Tensor, uniforms: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> Tensor:
     if temperature == 0:
         return logits.argmax(dim=-1).view(-1, *[1] * (uniforms.ndim - 1)).expand(uniforms.shape)
     logits = logits.float()
@@ -78,7 +74,7 @@ def _draw(
         logits = logits.masked_fill(logits < lowest, -torch.inf)
     if top_p is not None and top_p < 1:
         logits = _nucleus(logits, top_p)
-    return _search(*_exponentials(logits, workspace), uniforms)
+    return _search(*_exponentials(logits), uniforms).clamp_(max=logits.shape[1] - 1)
 
 
 @torch.no_grad()
@@ -101,28 +97,15 @@ def _block_size(vocab_size: int) -> int:
     return 16 * math.ceil(math.sqrt(vocab_size) / 16)
 
 
-def _rows_at_a_time(device: torch.device, vocab_size: int) -> int:
+def rows_at_a_time(device: torch.device, vocab_size: int) -> int:
+    """Rows of logits that are worked on together: what stays in a CPU's cache, or what a GPU easily holds."""
     return max(_FEWEST_ROWS, (_LOGITS_IN_CACHE if device.type == "cpu" else _LOGITS_ON_A_DEVICE) // vocab_size)
 
 
-class _Workspace:
-    """Memory for exponentials, used again at every draw: fresh pages from the system take longer than they do."""
-
-    def __init__(self) -> None:
-        self.memory: Tensor | None = None
-
-    def blocks(self, logits: Tensor) -> Tensor:
-        """Room (B, K, S) for the rows of `logits` in blocks; what is beyond the vocabulary is 0."""
-        size = _block_size(logits.shape[1])
-        shape = (len(logits), math.ceil(logits.shape[1] / size), size)
-        if self.memory is None or len(self.memory) < len(logits):
-            self.memory = logits.new_zeros(shape)
-        return self.memory[: len(logits)]
-
-
-def _exponentials(logits: Tensor, workspace: _Workspace) -> tuple[Tensor, Tensor]:
-    """exp(logits) up to a factor a row, in blocks (B, K, S), and the sums of the blocks so far (B, K)."""
-    blocks = workspace.blocks(logits)
+def _exponentials(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """exp(logits) up to a factor a row, in blocks (B, K, S) padded by 0, and the sums of the blocks so far (B, K)."""
+    size = _block_size(logits.shape[1])
+    blocks = logits.new_zeros(len(logits), math.ceil(logits.shape[1] / size), size)
 
     def exponentiate(values: Tensor) -> Tensor:
         torch.exp(values, out=blocks.flatten(1)[:, : values.shape[1]])
@@ -139,13 +122,10 @@ def _exponentials(logits: Tensor, workspace: _Workspace) -> tuple[Tensor, Tensor
 
 
 def _search(blocks: Tensor, sums: Tensor, uniforms: Tensor) -> Tensor:
-    """The first tokens whose distribution function reaches `uniforms`: weights (B, K, S), block sums so far (B, K).
-
-    Targets are positive, so that what reaches them has a weight.
-    """
+    """The first tokens whose distribution function reaches `uniforms`: weights (B, K, S), block sums so far (B, K)."""
     columns = uniforms if uniforms.ndim == 2 else uniforms[:, None]
     targets = (columns * sums[:, -1:]).clamp_(min=_POSITIVE)
-    block = torch.searchsorted(sums, targets)
+    block = torch.searchsorted(sums, targets).clamp_(max=sums.shape[1] - 1)  # beyond it: not a number
     inside = blocks.gather(1, block[..., None].expand(-1, -1, blocks.shape[2])).cumsum(dim=2, dtype=torch.float64)
     # Counted from the block's end: its weights need not add up to its sum to the last bit.
     targets = inside[..., -1].sub(sums.gather(1, block) - targets).clamp_(min=_POSITIVE)
@@ -187,13 +167,13 @@ def continue_sequences(
     """
     config = generator.config
     drawn = last.new_full(uniforms.shape, config.pad_token_id or 0, dtype=torch.int64)
-    rows, workspace = torch.arange(len(last), device=last.device), _Workspace()
+    rows, stepper = torch.arange(len(last), device=last.device), _Stepper(generator, how)
     if ended is not None:
         rows, last, *state = _keep(~ended, rows, last, *state)
     for column in range(uniforms.shape[1]):
         if not len(rows):
             break
-        last, state = _advance(generator, last, state, uniforms[rows, column], workspace, **how)
+        last, state = stepper(last, state, uniforms[rows, column])
         drawn[rows, column] = last
         if config.eos_token_id is not None:
             rows, last, *state = _keep(last != config.eos_token_id, rows, last, *state)
@@ -245,10 +225,15 @@ def rollouts(
     sentences = torch.arange(batch, device=tokens.device)
     state, last = generator.begin(batch, labels, prompts), torch.full_like(sentences, config.bos_token_id)
     # The rollouts under way: rows of `flat`, their last tokens, their states.
-    rows, words, running, workspace = sentences[:0], last[:0], tuple(part[:0] for part in state), _Workspace()
+    rows, words, running, stepper = (
+        sentences[:0],
+        last[:0],
+        tuple(part[:0] for part in state),
+        _Stepper(generator, how),
+    )
     for position in range(length):
         if len(rows):
-            words, running = _advance(generator, words, running, uniforms[rows, position], workspace, **how)
+            words, running = stepper(words, running, uniforms[rows, position])
             flat[rows, position] = words
         if not len(sentences):
             continue
@@ -269,18 +254,83 @@ def rollouts(
     return completed
 
 
-def _advance(
-    generator: TextGenerator, last: Tensor, state: State, uniforms: Tensor, workspace: _Workspace, **how: Any
-) -> tuple[Tensor, State]:
-    """Reads one token a sequence and draws the next ones, (B,) and (B,) -> (B,), a few rows at a time."""
-    rows = _rows_at_a_time(last.device, generator.config.vocab_size)
-    parts = []
-    for start in range(0, len(last), rows):
-        part = slice(start, start + rows)
-        logits, after = generator.step(last[part], tuple(tensor[part] for tensor in state))
-        parts.append((_draw(logits, uniforms[part], workspace, **how), *after))
-    drawn, *after = (torch.cat(column) for column in zip(*parts, strict=True)) if len(parts) > 1 else parts[0]
-    return drawn, tuple(after)
+class _Stepper:
+    """Reads one token a sequence and draws the next ones, some sequences at a time.
+
+    A generator whose logits are a linear map says so: `projection`, an `nn.Linear`, and `advance(tokens, state)`, a step
+    without it, are all that is asked of it then.
+    """
+
+    def __init__(self, generator: TextGenerator, how: dict[str, Any]) -> None:
+        self.generator, self.how, self.head = generator, how, None
+        projection = getattr(generator, "projection", None)
+        plain = how.get("temperature") != 0 and how.get("top_k") is None and how.get("top_p") is None
+        if projection is not None and plain and projection.weight.device.type == "cpu":
+            self.head = _LinearHead(projection, how.get("temperature", 1.0))
+
+    def __call__(self, last: Tensor, state: State, uniforms: Tensor) -> tuple[Tensor, State]:
+        """Last tokens (B,), the state before them, and uniforms (B,) -> the next tokens (B,), the state before them."""
+        rows = _FEATURES_AT_A_TIME if self.head else rows_at_a_time(last.device, self.generator.config.vocab_size)
+        parts = []
+        for start in range(0, len(last), rows):
+            part = slice(start, start + rows)
+            parts.append(self._step(last[part], tuple(tensor[part] for tensor in state), uniforms[part]))
+        drawn, *state = (torch.cat(column) for column in zip(*parts, strict=True)) if len(parts) > 1 else parts[0]
+        return drawn, tuple(state)
+
+    def _step(self, last: Tensor, state: State, uniforms: Tensor) -> tuple[Tensor, ...]:
+        if self.head is not None:
+            features, state = self.generator.advance(last, state)
+            return self.head.draw(features, uniforms), *state
+        logits, state = self.generator.step(last, state)
+        return draw_tokens(logits, uniforms, **self.how), *state
+
+
+class _LinearHead:
+    """Draws tokens whose logits are a linear map of features; logits and exponentials never leave a CPU's cache.
+
+    The bias is one more column, and the temperature is in the weights: to begin with a bias, or to divide afterwards, would
+    take half as long as the matrix product. What fills up the last block has the bias -inf.
+    """
+
+    def __init__(self, projection: torch.nn.Linear, temperature: float) -> None:
+        self.vocab_size, features = projection.weight.shape
+        self.size = _block_size(self.vocab_size)
+        padded = math.ceil(self.vocab_size / self.size) * self.size
+        self.weights = torch.zeros(padded, features + 1)
+        self.weights[: self.vocab_size, :-1] = projection.weight / temperature
+        self.weights[: self.vocab_size, -1] = 0.0 if projection.bias is None else projection.bias / temperature
+        self.weights[self.vocab_size :, -1] = -torch.inf
+        self.memory = torch.empty(rows_at_a_time(self.weights.device, padded), padded)
+
+    def draw(self, features: Tensor, uniforms: Tensor) -> Tensor:
+        """Tokens (B,) of features (B, F) and uniforms (B,); see `_search`, whose steps these are."""
+        with torch.autocast("cpu", enabled=False):
+            inputs = torch.nn.functional.pad(features.float(), (0, 1), value=1.0)
+            shares = uniforms.double().clamp_(min=_SMALLEST_SHARE)[:, None]
+            parts = [
+                self._choose(*part)
+                for part in zip(*(t.split(len(self.memory)) for t in (inputs, shares)), strict=True)
+            ]
+            totals, block, beyond, chosen = (torch.cat(column) for column in zip(*parts, strict=True))
+            inside = chosen.cumsum(dim=1, dtype=torch.float64)
+            targets = inside[:, -1:].sub(beyond).clamp_(min=_POSITIVE)
+            drawn = torch.add(torch.searchsorted(inside, targets), block, alpha=self.size)[:, 0]
+            odd = ~((totals > _SMALLEST_SUM) & (totals < torch.inf))[:, 0]
+            for rows in odd.nonzero()[:, 0].split(len(self.memory)):
+                drawn[rows] = draw_tokens(inputs[rows] @ self.weights.T, uniforms[rows])
+            return drawn.clamp_(max=self.vocab_size - 1)
+
+    def _choose(self, inputs: Tensor, shares: Tensor) -> tuple[Tensor, ...]:
+        """The sum of all exponentials, the block in which the target is, how far from its end, and its exponentials."""
+        blocks = (
+            torch.mm(inputs, self.weights.T, out=self.memory[: len(inputs)]).exp_().view(len(inputs), -1, self.size)
+        )
+        sums = blocks.sum(dim=2).cumsum(dim=1, dtype=torch.float64)
+        targets = sums[:, -1:] * shares
+        block = torch.searchsorted(sums, targets).clamp_(max=sums.shape[1] - 1)
+        chosen = blocks.gather(1, block[..., None].expand(-1, -1, self.size))[:, 0]
+        return sums[:, -1:], block, sums.gather(1, block).sub_(targets), chosen
 
 
 def _keep(mask: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:

@@ -67,6 +67,52 @@ def test_no_false_alarm(changes):
     assert warnings_of(diagnostics, {}, 10) + warnings_of(diagnostics, changes, 50) == []
 
 
+HELD_OUT = {
+    "event": "validation",
+    "phase": "adversarial",
+    "validation/real_accuracy": 0.78,
+    "validation/fake_accuracy": 0.74,
+}
+
+
+def test_a_discriminator_that_knows_its_data_by_heart():
+    diagnostics = Diagnostics()
+    assert diagnostics.check(HELD_OUT | {"validation/real_accuracy": 0.0}) == [], "nothing to compare with yet"
+    assert warnings_of(diagnostics, {}, 10) == [] == diagnostics.check(HELD_OUT)
+    assert warnings_of(diagnostics, {"discriminator/real_accuracy": 0.95}, 5) == []
+    ((name, message),) = diagnostics.check(HELD_OUT | {"validation/real_accuracy": 0.6})
+    assert name == "discriminator-memorises"
+    for word in ("95.0%", "60.0%", "by heart", "fewer discriminator updates", "dropout"):
+        assert word in message
+    assert diagnostics.check(HELD_OUT | {"validation/real_accuracy": 0.6}) == [], "told once"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"validation/real_accuracy": 0.65},  # a little worse
+        {"validation/real_accuracy": 0.5, "validation/fake_accuracy": 1.0},  # stricter with everything than it was
+        {"validation/real_accuracy": math.nan},
+        {"validation/real_accuracy": 0.5, "phase": "another"},  # nothing to compare with
+        {"validation/loss": 3.0, "validation/real_accuracy": None},
+    ],
+)
+def test_held_out_data_that_is_judged_as_well(changes):
+    diagnostics = Diagnostics()
+    assert warnings_of(diagnostics, {}, 10) == []
+    assert [found for _ in range(20) for found in diagnostics.check(HELD_OUT | changes)] == []
+
+
+def test_held_out_rows_without_a_decision_boundary_or_beside_others():
+    memorised = HELD_OUT | {"validation/real_accuracy": 0.1, "validation/fake_accuracy": 0.1}
+    without, beside = Diagnostics(has_decision_boundary=False), Diagnostics(patience=5)
+    assert warnings_of(without, {}, 10) == [] == without.check(memorised)
+    found = [found for _ in range(5) for found in [*warnings_of(beside, SATURATED, 1), *beside.check(HELD_OUT)]]
+    assert [name for name, *_ in found if "saturation" in str(name)] == []
+    names = [entry[-2] for entry in found]
+    assert names == ["discriminator-saturation", "discriminator-memorises"] or "discriminator-saturation" in names
+
+
 def test_reported_again_only_after_it_was_gone():
     diagnostics = Diagnostics(patience=3, repeat_every=1000)
     assert len(warnings_of(diagnostics, SATURATED, 10)) == 1

@@ -29,7 +29,7 @@ from ganzoo.errors import MAX_MESSAGE, CheckpointError, GanzooError, NotFoundErr
 from ganzoo.files import TensorFile, save_tensors
 from ganzoo.hub import push_folder
 from ganzoo.metrics import MetricResult
-from ganzoo.pipelines import PIPELINES
+from ganzoo.pipelines import pipeline_class
 from ganzoo.registry import get_family
 from ganzoo.training.recipe import load_recipe
 
@@ -164,7 +164,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoint]:
         torch.manual_seed(0)
         networks = {role: network(config) for role, network in family.networks.items()}
         recipe = {"name": f"{name}-test", "model": {"family": name, **family.tiny}, "training": {"steps": 2}}
-        pipeline = PIPELINES[family.main_role](
+        pipeline = pipeline_class(networks[family.main_role])(
             networks[family.main_role],
             config.processor(),
             discriminator=networks.get("discriminator"),

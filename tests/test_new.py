@@ -15,6 +15,7 @@ from ganzoo.cli import run
 from ganzoo.training.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
+every_modality = pytest.mark.parametrize("modality", ["image", "text"])
 
 
 @pytest.fixture
@@ -67,11 +68,13 @@ def files_below(folder: Path) -> set[str]:
     }
 
 
-def test_in_a_checkout_the_generic_suite_accepts_it_at_once(checkout):
+@every_modality
+def test_in_a_checkout_the_generic_suite_accepts_it_at_once(checkout, modality):
     before = files_below(checkout)
-    done = new("my-gan", "--modality", "image", checkout=checkout)
+    done = new("my-gan", "--modality", modality, checkout=checkout)
     assert done.returncode == 0, done.stderr
-    written = {"ganzoo/families/image/my_gan.py", "recipes/image/my-gan.yaml"}
+    code = f"ganzoo/families/{modality}/my_gan.py"
+    written = {code, f"recipes/{modality}/my-gan.yaml"}
     assert files_below(checkout) - before == written
     for expected in (*written, "pytest tests/test_families.py -k my-gan", "ganzoo train my-gan", "--dry-run"):
         assert expected in done.stdout
@@ -85,7 +88,7 @@ def test_in_a_checkout_the_generic_suite_accepts_it_at_once(checkout):
 
     # What it wrote is as tidy as the rest of the house.
     for arguments in (("check",), ("format", "--check")):
-        tidy = python("-m", "ruff", *arguments, "ganzoo/families/image/my_gan.py", cwd=checkout, path=[])
+        tidy = python("-m", "ruff", *arguments, code, cwd=checkout, path=[])
         assert tidy.returncode == 0, tidy.stdout
 
 
@@ -133,9 +136,10 @@ def install(package: Path, site: Path) -> None:
     (info / "entry_points.txt").write_text("[ganzoo.families]\n{} = {}\n".format(*entry_point))
 
 
-def test_a_package_is_found_by_its_entry_point_and_accepted(tmp_path, monkeypatch, capsys):
+@every_modality
+def test_a_package_is_found_by_its_entry_point_and_accepted(tmp_path, monkeypatch, capsys, modality):
     monkeypatch.chdir(tmp_path)
-    assert run(["new", "my-gan", "--modality", "image"]) == 0
+    assert run(["new", "my-gan", "--modality", modality]) == 0
     assert "pip install -e ." in capsys.readouterr().out
     package = tmp_path / "my-gan"
     assert files_below(package) == {
@@ -152,6 +156,12 @@ def test_a_package_is_found_by_its_entry_point_and_accepted(tmp_path, monkeypatc
     passed = {name.partition("[")[0] for name in outcomes["PASSED"]}
     assert passed == {name for name in generic_tests() if "recipe" not in name}
     assert load_recipe(package / "recipes" / "my-gan.yaml").model["family"] == "my-gan"
+
+    # The README's networks can be created as it says.
+    readme = (package / "README.md").read_text(encoding="utf-8")
+    (create,) = re.findall(r"^.*ganzoo\.create\(.*$", readme, re.MULTILINE)
+    done = python("-c", f"import ganzoo; {create}", cwd=tmp_path, path=[tmp_path / "site", ROOT])
+    assert done.returncode == 0, done.stderr
 
 
 def test_package_goes_where_it_is_told(checkout, tmp_path):
@@ -172,8 +182,7 @@ def test_package_goes_where_it_is_told(checkout, tmp_path):
         (["my_gan", "--modality", "image"], "joined by hyphens"),
         (["dcgan", "--modality", "image"], "family 'dcgan' exists already"),
         (["my-gan", "--modality", "video"], "unknown modality 'video'; it is one of image, audio, text"),
-        (["my-gan", "--modality", "audio"], "there is a template for image only, until the first audio families"),
-        (["my-gan", "--modality", "text"], "there is a template for image only, until the first text families"),
+        (["my-gan", "--modality", "audio"], "there is no template for audio yet, only for image and text"),
         (["my-gan"], "Missing option '--modality'"),
         (["my-gan", "--modality", "image", "--package", "taken"], "taken exists already; give a folder that does not"),
     ],

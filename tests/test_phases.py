@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import statistics
 import subprocess
 import time
 from pathlib import Path
@@ -95,6 +96,24 @@ def test_phases_use_their_own_objective_and_fresh_optimisers(sentences):
     assert steps == {"generator": {2}, "discriminator": {22}}
 
 
+def test_a_phase_may_begin_with_a_copy_of_another_networks_weights(sentences):
+    phases = [
+        {"name": "likelihood", "steps": 2, "objective": {"type": "likelihood"}, "updates": {"generator": 1}},
+        {"name": "cooperative", "updates": {"discriminator": 1}, "copies": {"discriminator": "generator"}},
+    ]
+    sizes = {"embedding_dim": 4, "hidden_dim": 6, "mediator_embedding_dim": 4, "mediator_hidden_dim": 6}
+    values = recipe(sentences)
+    values |= {"model": {"family": "cot", "max_length": 8, **sizes}, "phases": phases, "objective": {"type": "cooperative"}}
+    values["discriminator_optimizer"] = {"type": "sgd", "learning_rate": 1e-12}
+    values["training"]["steps"] = 4
+    trainer = build_trainer(load_recipe(values), torch.device("cpu"))[1]
+    states = [network.state_dict() for network in trainer.networks.values()]
+    for step in range(4):
+        trainer.train_step()
+        same = all(torch.allclose(states[0][name], states[1][name]) for name in states[0])
+        assert same == (step >= 2)
+
+
 def test_a_phases_schedule_is_that_of_the_phase():
     schedule = {"type": "linear"}
     phases = [
@@ -120,13 +139,14 @@ def test_early_stopping_ends_the_phase_with_the_best_weights(sentences, tmp_path
     changes |= {"phases.0.optimizers.generator.learning_rate": 0.3, "training.checkpoint_every": 1000}
     run = ganzoo.train(recipe(sentences, **changes), output=tmp_path, quiet=True)
     rows = read_rows(tmp_path / "metrics.jsonl")
-    found = [row for row in rows if row["event"] == "validation"]
+    found = [row for row in rows if "validation/loss" in row]
     (stop,) = (row for row in rows if row["event"] == "early stop")
     losses = [row["validation/loss"] for row in found]
     assert len(losses) < 40, "a learning rate of 0.3 must overshoot"
     assert losses.index(min(losses)) == len(losses) - 1 - 2  # patience 2
     assert stop["step"] == 200 and stop["validation/best"] == min(losses)
     assert run.step == 208 and run.finished
+    assert run.pipeline.training["steps"] == 5 * len(losses) + 8  # those that were made
 
 
 def test_the_best_weights_are_those_the_next_phase_begins_with(sentences, tmp_path):
@@ -153,6 +173,67 @@ def test_the_held_out_share_is_never_trained_on(sentences):
     trainer = build_trainer(load_recipe(recipe(sentences)), torch.device("cpu"))[1]
     held_out = ganzoo.training.run.load_data(trainer.recipe.data, trainer.processor, split="holdout")
     assert len(trainer.dataset) + len(held_out) == 200 and len(held_out) == 40
+
+
+def test_the_discriminator_is_shown_held_out_text_when_samples_are_drawn(uncut):
+    rows = [row for row in read_rows(uncut[0] / "metrics.jsonl") if "validation/real_accuracy" in row]
+    assert [(row["event"], row["step"], row["phase"]) for row in rows] == [
+        ("validation", 10, "discriminator"),
+        ("validation", 15, "adversarial"),
+        ("validation", 16, "adversarial"),
+    ]
+    for row in rows:
+        for name in ("validation/real_accuracy", "validation/fake_accuracy"):
+            assert 0 <= row[name] <= 1 and row[name] * 40 == pytest.approx(round(row[name] * 40), abs=1e-4)
+
+
+def test_held_out_accuracies_are_those_of_the_networks_and_change_nothing(sentences):
+    values = load_recipe(recipe(sentences, **{"model.dropout": 0.5, "model.discriminator_dropout": 0.5}))
+    watched, other = (build_trainer(values, torch.device("cpu"))[1] for _ in range(2))
+    held_out = ganzoo.training.run.load_data(values.data, watched.processor, split="holdout")
+    for step in range(14):
+        for trainer in (watched, other):
+            trainer.train_step()
+        torch.manual_seed(step)
+        stats = watched.validation_stats(held_out, 30)
+        assert bool(stats) == (step >= 8), "likelihood has nothing to say of a discriminator"
+    generator, discriminator = watched.networks.values()
+    assert generator.training and discriminator.training
+    real = watched.processor.normalize(torch.from_numpy(held_out.samples[:30]))
+    with torch.no_grad():
+        judged = discriminator.eval()(real)[0].logits
+        shares = [
+            (discriminator(generator(torch.rand(30, 8)))[0].logits < 0).float().mean().item() for _ in range(200)
+        ]
+    assert stats["real_accuracy"] == pytest.approx((judged > 0).float().mean().item())
+    assert abs(stats["fake_accuracy"] - statistics.fmean(shares)) < 5 * statistics.stdev(shares) + 1e-6
+    discriminator.train()
+    for trainer in (watched, other):
+        assert trainer.train_step()
+    for name, module in watched.modules.items():
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, other.modules[name].state_dict()[key]), (name, key)
+
+
+def test_a_discriminator_that_learns_by_heart_is_told_of(tmp_path, sentences):
+    """Words in random order: nothing tells a sentence from a generated one but having seen it."""
+    changes = {
+        "model.embedding_dim": 16,
+        "model.filter_counts": [64, 64],
+        "model.discriminator_dropout": 0.0,
+        "phases.1.steps": 40,
+        "phases.1.updates.discriminator": 10,
+        "phases.1.optimizers": {"discriminator": ADAM},
+        "phases.0.steps": 100,
+        "phases.0.stop.every": 20,
+        "training": {"steps": 141, "batch_size": 16, "log_every": 5, "sample_every": 20, "precision": "fp32"},
+    }
+    run = ganzoo.train(recipe(sentences, **changes), output=tmp_path, quiet=True)
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    for r in rows:
+        print({k: v for k, v in r.items() if k in ("event", "step", "phase", "name") or "accuracy" in k or "loss" in k})
+    (told,) = {row["name"] for row in rows if row["event"] == "warning"} & {"discriminator-memorises"}
+    assert any("by heart" in warning for warning in run.warnings)
 
 
 @pytest.fixture(scope="module")

@@ -239,6 +239,38 @@ def test_rollouts_follow_the_state_of_their_own_sentence():
 TINY = {"vocab_size": 20, "max_length": 6, "embedding_dim": 8, "hidden_dim": 8}
 
 
+@pytest.mark.parametrize("bias", [0.0, 200.0, -200.0])
+@pytest.mark.parametrize("scale", [1.0, 60.0])
+@pytest.mark.parametrize("how", [{}, {"temperature": 0.7}])
+def test_a_linear_head_draws_what_whole_logits_draw(bias, scale, how, monkeypatch):
+    """Also where exponentials overflow or vanish, in some rows or in all; and it runs inside autocast."""
+    torch.manual_seed(0)
+    generator, _ = ganzoo.create("seqgan", **{**TINY, "vocab_size": 333, "num_classes": 100})
+    torch.nn.init.normal_(generator.model.weight_hh_l0, 0.0, 2.0)
+    torch.nn.init.normal_(generator.model.embedding.weight, 0.0, 2.0)
+    torch.nn.init.normal_(generator.model.output.weight, 0.0, scale)
+    with torch.no_grad():
+        generator.model.output.bias += bias
+        generator.model.initial.weight *= 20
+    latents, labels = random_numbers(3000, 6), torch.arange(3000) % 100
+    drawn = generator(latents, labels, **how)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert generator(latents, labels, **how).shape == drawn.shape
+    monkeypatch.setattr(type(generator), "projection", None)
+    # Logits near 200 are rounded at the fifth place, so that some draws fall on the other side of a boundary.
+    assert (drawn == generator(latents, labels, **how)).all(dim=1).float().mean() > 0.99
+    assert len(drawn.unique()) > 50
+
+
+def test_broken_weights_still_draw_tokens():
+    """So that a run whose weights are not numbers any more ends with the trainer's sentence, not with an index error."""
+    generator, _ = ganzoo.create("seqgan", **TINY)
+    torch.nn.init.constant_(generator.model.output.weight, torch.nan)
+    drawn = generator(random_numbers(5, 6))
+    assert drawn.min() >= 0 and drawn.max() < 20
+    assert draw_tokens(torch.full((3, 7), torch.nan), random_numbers(3)).max() < 7
+
+
 def test_rollouts_are_reproducible_and_do_not_touch_the_global_source():
     generator = Chain(random_logits(12, 12), 6)
     tokens = generator(random_numbers(4, 6))

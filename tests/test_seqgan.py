@@ -134,6 +134,29 @@ def test_the_lstm_is_torchs_with_one_bias():
     torch.testing.assert_close(generator.predict(tokens), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("vocab_size", [20, 100_000])
+def test_weighted_likelihoods_and_their_gradients(vocab_size):
+    """Beside autograd through whole logits; at 100,000 tokens in several parts."""
+    generator, _ = create(vocab_size=vocab_size, num_classes=3)
+    tokens, labels = random_tokens(8, 6, vocab_size=vocab_size), torch.arange(8) % 3
+    mask = random_tokens(8, 6, vocab_size=2, seed=1).bool()
+    weights = torch.randn(int(mask.sum()))
+    values = -generator.predict(tokens, labels).log_softmax(dim=2).gather(2, tokens[..., None])[..., 0][mask]
+    total, nll = generator.model.weighted_nll(mask, tokens, weights, labels)
+    torch.testing.assert_close(nll, values.detach())
+    torch.testing.assert_close(total, (values * weights).sum())
+    expected = torch.autograd.grad((values * weights).sum() * 3, tuple(generator.parameters()))
+    gradients = torch.autograd.grad(total * 3, tuple(generator.parameters()))
+    for name, ours, theirs in zip(dict(generator.named_parameters()), gradients, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
+    with torch.no_grad():
+        assert torch.equal(generator.model.weighted_nll(mask, tokens, weights, labels)[1], nll)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded, _ = generator.model.weighted_nll(mask, tokens, weights, labels)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, total, rtol=0.02, atol=0.02)
+
+
 def test_every_change_of_the_weights_counts_at_once():
     """Fast ways of stepping must never remember weights: an optimiser (fused ones leave no trace in a tensor's version),
     EMA, loading, and other types."""
@@ -258,6 +281,7 @@ def test_the_logit_is_that_of_the_softmax():
     torch.testing.assert_close(discriminator(tokens)[0].logits.sigmoid(), both[:, 1])
 
 
+@pytest.mark.parametrize("vocab_size", [20, 3000])
 @pytest.mark.parametrize(
     "config",
     [
@@ -268,9 +292,12 @@ def test_the_logit_is_that_of_the_softmax():
         {"max_length": 2, "filter_widths": [1, 2], "filter_counts": [3, 3]},
     ],
 )
-def test_continuations_are_judged_as_whole_sentences_are(config):
-    """Completions with nothing in common but the prefix: every window beyond it counts, and lands on its own sentence."""
-    generator, discriminator = create(**config)
+def test_continuations_are_judged_as_whole_sentences_are(config, vocab_size):
+    """Completions with nothing in common but the prefix: every window beyond it counts, and lands on its own sentence.
+
+    With 3,000 tokens some windows are matrix products, with 20 all are sums of rows.
+    """
+    generator, discriminator = create(**config, vocab_size=vocab_size)
     length, labels = generator.config.max_length, (torch.arange(9) % 3 if "num_classes" in config else None)
     tokens = generator(torch.rand(9, length, generator=torch.Generator().manual_seed(0)), labels)
     source = torch.Generator().manual_seed(1)
@@ -280,7 +307,7 @@ def test_continuations_are_judged_as_whole_sentences_are(config):
         fast = discriminator.judge_continuations(tokens, completed, labels)
     assert fast.shape == (length - 1, 40, 9)
     assert (plain.std(dim=1) > 0).any()
-    torch.testing.assert_close(fast, plain, rtol=2e-6, atol=2e-6)
+    torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
 
 
 def test_no_prefix_no_judgement():

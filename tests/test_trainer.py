@@ -14,8 +14,8 @@ from training_helpers import NO_BATCH_STATISTICS, make_trainer
 from ganzoo.data.sampler import batch_indices
 from ganzoo.errors import UserError
 from ganzoo.metrics.frechet import frechet_distance
-from ganzoo.training.randomness import mix
 from ganzoo.training.objective_sections import LOSSES
+from ganzoo.training.randomness import mix
 
 SGD = {
     "generator_optimizer": {"type": "sgd", "learning_rate": 0.5},

@@ -12,11 +12,13 @@ from ganzoo.errors import UserError
 TEMPLATES = Path(__file__).parent / "templates"
 # To be replaced by the author; a link that leads nowhere, so that nobody takes it for the paper.
 PLACEHOLDER_PAPER = "https://arxiv.org/abs/0000.00000"
+# Modalities that have a folder of templates -> what the README creates the networks with.
+ARGUMENTS = {"image": "resolution=32, channels=1", "text": "vocab_size=1000, max_length=24"}
 
 
 @click.command(name="new")
 @click.argument("family")
-@click.option("--modality", required=True, help="What it generates: image.")
+@click.option("--modality", required=True, help="What it generates: image or text.")
 @click.option("--package", type=click.Path(path_type=Path), default=None, help="Write a package into this new folder.")
 def command(family: str, modality: str, package: Path | None) -> None:
     """Start the architecture FAMILY: a generator, a discriminator and a recipe that work, to be changed.
@@ -26,7 +28,7 @@ def command(family: str, modality: str, package: Path | None) -> None:
 
     \b
     ganzoo new my-gan --modality image
-    ganzoo new my-gan --modality image --package ../my-gan
+    ganzoo new my-gan --modality text --package ../my-gan
     """
     _check(family, modality)
     checkout = None if package else _checkout(Path.cwd())
@@ -47,8 +49,8 @@ def _check(family: str, modality: str) -> None:
     check_family_name(family)
     if modality not in MODALITIES:
         raise UserError(f"unknown modality {modality!r}; it is one of {', '.join(MODALITIES)}")
-    if modality != "image":
-        raise UserError(f"there is a template for image only, until the first {modality} families are there")
+    if modality not in ARGUMENTS:
+        raise UserError(f"there is no template for {modality} yet, only for {' and '.join(ARGUMENTS)}")
     if family in list_families(kind="all"):
         raise UserError(f"family {family!r} exists already; choose another name ('ganzoo list' shows what is taken)")
     if family in list_recipes():
@@ -77,7 +79,7 @@ def _for_checkout(root: Path, family: str, modality: str) -> tuple[dict[Path, st
     names = _names(family, modality, train=f"ganzoo train {family}")
     code = root / "ganzoo" / "families" / modality / f"{names['module']}.py"
     recipe = root / "recipes" / modality / f"{family}.yaml"
-    files = {code: _render("family.py", names), recipe: _render("recipe.yaml", names)}
+    files = {code: _render(f"{modality}/family.py", names), recipe: _render(f"{modality}/recipe.yaml", names)}
     steps = [
         ("edit both files", "CONTRIBUTING.md says what a family promises"),
         (f"pytest tests/test_families.py -k {family}", "every generic test, on the new family"),
@@ -96,8 +98,8 @@ def _for_package(root: Path, family: str, modality: str) -> tuple[dict[Path, str
         root / "pyproject.toml": _render("pyproject.toml", names),
         root / "README.md": _render("README.md", names),
         package / "__init__.py": _render("init.py", names),
-        package / f"{names['module']}.py": _render("family.py", names),
-        root / "recipes" / f"{family}.yaml": _render("recipe.yaml", names),
+        package / f"{names['module']}.py": _render(f"{modality}/family.py", names),
+        root / "recipes" / f"{family}.yaml": _render(f"{modality}/recipe.yaml", names),
     }
     steps = [
         (f"cd {root} && pip install -e .", "ganzoo finds the family through its entry point"),
@@ -121,6 +123,7 @@ def _names(family: str, modality: str, *, train: str) -> dict[str, str]:
         "package": f"ganzoo_{module}",
         "distribution": f"ganzoo-{family}",
         "modality": modality,
+        "arguments": ARGUMENTS[modality],
         "paper": PLACEHOLDER_PAPER,
         "train": train,
         "version": __version__,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ganzoo.nn.layers import check_labels
+from ganzoo.sampling import rows_at_a_time
 
 State = tuple[Tensor, ...]
+
+# Numbers in a table of CompletedPrefixes at most, 256 MB; so that an index fits int32 as well.
+_LARGEST_TABLE = 1 << 26
 
 
 class TokenLSTM(nn.Module):
@@ -66,13 +72,18 @@ class TokenLSTM(nn.Module):
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Reads one token (B,) a sequence -> logits (B, V) of the next one, and the new state."""
+        hidden, state = self.advance(tokens, state)
+        return self.output(hidden), state
+
+    def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Reads one token (B,) a sequence -> what `output` projects, (B, H), and the new state."""
         hidden, after = self.embedding(tokens), []
         for layer in range(self.num_layers):
-            w_ih, w_hh, bias = self._weights(layer)
-            hidden = self.dropout(hidden)
-            hidden, cell = torch.lstm_cell(hidden, state[2 * layer : 2 * layer + 2], w_ih, w_hh, bias)
+            hidden, cell = torch.lstm_cell(
+                self.dropout(hidden), state[2 * layer : 2 * layer + 2], *self._weights(layer)
+            )
             after += [hidden, cell]
-        return self._project(self.dropout(hidden)), tuple(after)
+        return self.dropout(hidden), tuple(after)
 
     def read(self, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
         """The last layer's outputs (B, T, H): at position t after BOS and the tokens before t (teacher forcing)."""
@@ -100,11 +111,19 @@ class TokenLSTM(nn.Module):
         """The logits (N, V) where `mask` (B, T) is true: the rest is not projected to the vocabulary, the costly part."""
         return self.output(self.read(tokens, labels)[mask])
 
-    def _project(self, hidden: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            return self.output(hidden)
-        # With many more outputs than inputs, the matrix product that begins with the bias takes twice as long on a CPU.
-        return (hidden @ self.output.weight.T).add_(self.output.bias)
+    def weighted_nll(
+        self, mask: Tensor, tokens: Tensor, weights: Tensor, labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The weighted sum of the negative log-likelihoods (N,), in nats, of the tokens where `mask` (B, T) is true.
+
+        Args:
+            weights: (N,), constants: 1 / N for a mean, minus the advantages for a policy gradient.
+
+        Returns:
+            The sum, with its graph, and the N values, without.
+        """
+        hidden = self.read(tokens, labels)[mask]
+        return _WeightedNLL.apply(hidden, self.output.weight, self.output.bias, tokens[mask], weights)
 
     def _weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         return tuple(getattr(self, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih"))
@@ -116,6 +135,48 @@ class TokenLSTM(nn.Module):
 
 def _uniform(*shape: int, bound: float) -> nn.Parameter:
     return nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound))
+
+
+class _WeightedNLL(torch.autograd.Function):
+    """sum over n of w_n (ln sum exp(W h_n + b) - (W h_n + b)[t_n]), and the summands.
+
+    The gradient follows from the softmax that the value needs, so it is made in the forward pass, a few rows at a time:
+    logits (N, V) never exist whole, and what is in the cache is not written to memory and read again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, tokens: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        nll = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        wanted = any(ctx.needs_input_grad)
+        gradients = [torch.zeros_like(part, dtype=torch.float32) for part in (hidden, weight, bias)] if wanted else []
+        rows = rows_at_a_time(hidden.device, len(weight))
+        ctx.dtypes = hidden.dtype, weight.dtype, bias.dtype
+        with torch.autocast(hidden.device.type, enabled=False):
+            weight, bias = weight.float(), bias.float()
+            for start in range(0, len(hidden), rows):
+                part = slice(start, start + rows)
+                inputs, chosen, factors = hidden[part].float(), tokens[part, None], weights[part, None].float()
+                logits = (inputs @ weight.T).add_(bias)
+                top = logits.amax(dim=1, keepdim=True)
+                nll[part] = (top - logits.gather(1, chosen))[:, 0]
+                totals = logits.sub_(top).exp_().sum(dim=1, keepdim=True)
+                nll[part] += totals.log()[:, 0]
+                if wanted:
+                    slopes = logits.mul_(factors / totals).scatter_add_(1, chosen, -factors)
+                    torch.mm(slopes, weight, out=gradients[0][part])
+                    gradients[1].addmm_(slopes.T, inputs)
+                    gradients[2].add_(slopes.sum(dim=0))
+        ctx.save_for_backward(*gradients)
+        ctx.mark_non_differentiable(nll)
+        return (nll * weights).sum(), nll
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        parts = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return *((gradient * slope).to(dtype) for gradient, dtype in parts), None, None
 
 
 def embed_tokens(embedding: nn.Embedding, samples: Tensor) -> Tensor:
@@ -154,40 +215,73 @@ class TextCNN(nn.Module):
 
     def forward(self, embedded: Tensor) -> Tensor:
         """Token vectors (B, T, E) -> features (B, sum of filters)."""
-        responses = (self._respond(filters, embedded, width) for width, filters in self._by_width())
-        return self._activate([response.amax(dim=1) for response in responses])
+        products = (unfold_windows(embedded, w) @ filters.weight.T for w, filters in self.by_width())
+        return self.activate([product.amax(dim=1) for product in products])
 
-    def running_maxima(self, embedded: Tensor) -> list[Tensor]:
-        """For each width, the largest response up to every window of whole sequences (B, T, E): (B, windows, filters)."""
-        return [self._respond(filters, embedded, width).cummax(dim=1).values for width, filters in self._by_width()]
-
-    def continued(self, maxima: Sequence[Tensor], embedded: Tensor, rows: Tensor, prefix: int) -> Tensor:
-        """Features of sequences that share their first tokens with others, whose windows are not computed again.
-
-        Args:
-            maxima: `running_maxima` of the others, B sequences.
-            embedded: (R, T, E), the continued sequences.
-            rows: (R,) which of the others each one shares its first tokens with.
-            prefix: How many tokens they share; fewer than T.
-
-        Returns:
-            (R, sum of filters), what `forward(embedded)` returns.
-        """
-        largest = []
-        for (width, filters), shared in zip(self._by_width(), maxima, strict=True):
-            own = self._respond(filters, embedded[:, max(0, prefix - width + 1) :], width).amax(dim=1)
-            largest.append(own if prefix < width else torch.maximum(own, shared[:, prefix - width][rows]))
-        return self._activate(largest)
-
-    def _by_width(self) -> zip:
+    def by_width(self) -> zip[tuple[int, nn.Linear]]:
         return zip(self.widths, self.filters, strict=True)
 
-    @staticmethod
-    def _respond(filters: nn.Linear, embedded: Tensor, width: int) -> Tensor:
-        return unfold_windows(embedded, width) @ filters.weight.T
-
-    def _activate(self, largest: list[Tensor]) -> Tensor:
+    def activate(self, largest: list[Tensor]) -> Tensor:
+        """The features of each width's largest responses (B, filters)."""
         return F.relu(torch.cat(largest, dim=1) + torch.cat([filters.bias for filters in self.filters]))
+
+
+class CompletedPrefixes:
+    """What a TextCNN says of many sequences that share their first tokens with a few others.
+
+    Windows inside a shared prefix are computed once, and a running maximum holds what they give each prefix. For the others
+    every token's part in every response is tabulated, where there are more windows than tokens in the vocabulary: a
+    response is a sum of rows then, not a matrix product.
+
+    Args:
+        encoder: The convolutions.
+        vectors: (V, E) token vectors.
+        tokens: (B, T) ids of the few.
+        repeats: How many completions of each prefix there will be, to choose the faster way.
+    """
+
+    def __init__(self, encoder: TextCNN, vectors: Tensor, tokens: Tensor, repeats: int) -> None:
+        self.encoder = encoder
+        batch, length = tokens.shape
+        self.respond: list[Callable[[Tensor], Tensor]] = []
+        for width, filters in encoder.by_width():
+            windows = batch * repeats * sum(min(length - width + 1, length - p) for p in range(1, length))
+            table = len(vectors) * len(filters.weight) * width
+            way = _sum_rows if windows > len(vectors) and table <= _LARGEST_TABLE else _multiply_windows
+            self.respond.append(way(filters.weight, vectors, width))
+        self.maxima = [respond(tokens).cummax(dim=1).values for respond in self.respond]
+
+    def features(self, tokens: Tensor, rows: Tensor, prefix: int) -> Tensor:
+        """Features (R, sum of filters), as of `encoder`.
+
+        Args:
+            tokens: (R, T) ids.
+            rows: (R,) which of the few each one shares its first tokens with.
+            prefix: How many tokens they share; fewer than T.
+        """
+        largest = []
+        for width, respond, shared in zip(self.encoder.widths, self.respond, self.maxima, strict=True):
+            own = respond(tokens[:, max(0, prefix - width + 1) :]).amax(dim=1)
+            largest.append(own if prefix < width else torch.maximum(own, shared[:, prefix - width][rows]))
+        return self.encoder.activate(largest)
+
+
+def _multiply_windows(weight: Tensor, vectors: Tensor, width: int) -> Callable[[Tensor], Tensor]:
+    """Ids (R, T) -> responses (R, T - width + 1, filters), by the definition."""
+    return lambda tokens: unfold_windows(F.embedding(tokens, vectors), width) @ weight.T
+
+
+def _sum_rows(weight: Tensor, vectors: Tensor, width: int) -> Callable[[Tensor], Tensor]:
+    """The same responses: every token has a row of a table for every place in a window."""
+    places = weight.view(len(weight), width, -1).permute(1, 2, 0)
+    table = torch.matmul(vectors, places).flatten(0, 1)
+    offsets = len(vectors) * torch.arange(width, dtype=torch.int32, device=vectors.device)
+
+    def respond(tokens: Tensor) -> Tensor:
+        indices = tokens.to(torch.int32).unfold(1, width, 1) + offsets
+        return F.embedding_bag(indices.flatten(0, 1), table, mode="sum").view(*indices.shape[:2], -1)
+
+    return respond
 
 
 def unfold_windows(embedded: Tensor, width: int) -> Tensor:

@@ -29,6 +29,11 @@ _DISTINCT_TOKENS_RATIO = 1 / 2
 _DISTINCT_SENTENCES_RATIO = 0.9
 _REWARD_ROWS = 40  # a reward is given so many rows of a phase to move
 _REWARD_ERRORS = 3.0  # a change of fewer standard errors is none
+_MEMORISED_GAP = 0.2
+_RECENT_ROWS = 5  # rows whose mean accuracy is compared with that on held-out data
+
+
+_ACCURACIES = ("discriminator/real_accuracy", "discriminator/fake_accuracy")
 
 
 class Diagnosis(NamedTuple):
@@ -46,6 +51,7 @@ class _History:
         self.norms: dict[str, list[float]] = {}
         self.early_rewards: list[float] = []
         self.late_rewards: deque[float] = deque(maxlen=_EARLY_ROWS)
+        self.accuracies: deque[tuple[float, float]] = deque(maxlen=_RECENT_ROWS)
         self.was_diverse = False
 
     def observe(self, row: Mapping[str, float]) -> None:
@@ -59,6 +65,8 @@ class _History:
         if "generator/reward" in row:
             rewards = self.early_rewards if len(self.early_rewards) < _EARLY_ROWS else self.late_rewards
             rewards.append(row["generator/reward"])
+        if all(key in row for key in _ACCURACIES):
+            self.accuracies.append((row[_ACCURACIES[0]], row[_ACCURACIES[1]]))
 
     def vanished(self, name: str, norm: float) -> str | None:
         """Returns in words how far a gradient norm has fallen, None if it has not."""
@@ -170,14 +178,30 @@ def _guessing_discriminator(row: Mapping[str, float], history: _History) -> str 
     )
 
 
+def _memorising(row: Mapping[str, float], history: _History) -> str | None:
+    if not history.accuracies:
+        return None
+    real, fake = map(fmean, zip(*history.accuracies, strict=True))
+    held, fresh = row["validation/real_accuracy"], row["validation/fake_accuracy"]
+    # A discriminator that has just become stricter with everything loses on real samples what it wins on generated ones.
+    if real - held < _MEMORISED_GAP or real + fake - held - fresh < _MEMORISED_GAP:
+        return None
+    return (
+        f"The discriminator takes {real:.1%} of the real samples that it trains on for real, but only {held:.1%} of those "
+        "that were held out: it knows the training data by heart, and what it teaches the generator is to copy them. Try "
+        "fewer discriminator updates before and between the generator's steps, dropout, label smoothing, a weight on "
+        "the norm of its output layer, a smaller discriminator, or more data."
+    )
+
+
 class _Condition(NamedTuple):
     name: str
     keys: tuple[str, ...]  # a row without these says nothing about the condition
     message: Callable[[Mapping[str, float], _History], str | None]
     needs_decision_boundary: bool = False
+    patience: int | None = None  # another than that of the others
 
 
-_ACCURACIES = ("discriminator/real_accuracy", "discriminator/fake_accuracy")
 _CONDITIONS = (
     _Condition("discriminator-saturation", _ACCURACIES, _saturation, needs_decision_boundary=True),
     _Condition("vanishing-generator-gradients", ("generator/grad_norm",), _vanishing_gradients),
@@ -199,6 +223,13 @@ _CONDITIONS = (
         (*_ACCURACIES, "generator/reward"),
         _guessing_discriminator,
         needs_decision_boundary=True,
+    ),
+    _Condition(
+        "discriminator-memorises",
+        ("validation/real_accuracy", "validation/fake_accuracy"),
+        _memorising,
+        needs_decision_boundary=True,
+        patience=1,  # held-out data are measured seldom, and on many samples
     ),
 )
 
@@ -228,7 +259,7 @@ class _Alarm:
 class Diagnostics:
     """Turns logged rows into warnings in words.
 
-    It needs only the rows, so a resumed run gets its memory back by checking the old train rows of `metrics.jsonl`
+    It needs only the rows, so a resumed run gets its memory back by checking the old rows of `metrics.jsonl`
     again and dropping what is returned. Each phase is judged by itself: gradients of pretraining have another scale.
 
     Args:
@@ -248,34 +279,40 @@ class Diagnostics:
     def _start_phase(self, phase: Any) -> None:
         self._phase = phase
         self._history = _History()
-        self._alarms = {condition.name: _Alarm(self._patience, self._repeat_every) for condition in self._conditions}
+        self._alarms = {
+            condition.name: _Alarm(condition.patience or self._patience, self._repeat_every)
+            for condition in self._conditions
+        }
 
     def check(self, row: Mapping[str, Any]) -> list[Diagnosis]:
-        """Takes the next logged row; rows of other events than "train" are passed over.
+        """Takes the next logged row; rows of other events than "train" and "validation" are passed over.
 
         Args:
             row: A train row, flat: `discriminator/real_accuracy` and `fake_accuracy` in [0, 1],
                 `discriminator/grad_norm`, `generator/grad_norm`, `generator/diversity`, `real/diversity`, `phase`; of
-                text `generator/reward` and, for generator and real, `distinct_tokens` and `distinct_sentences`. What
-                is absent (or not finite) is not judged.
+                text `generator/reward` and, for generator and real, `distinct_tokens` and `distinct_sentences`. Or one
+                of held-out data: `validation/real_accuracy` and `fake_accuracy`, and `phase`. What is absent (or not
+                finite) is not judged.
 
         Returns:
             The warnings to give now; usually none.
         """
-        if row.get("event", "train") != "train":
+        event = row.get("event", "train")
+        if event not in ("train", "validation"):
             return []
         if row.get("phase") != self._phase:
             self._start_phase(row.get("phase"))
         numbers = {
             name: value for name, value in row.items() if isinstance(value, int | float) and math.isfinite(value)
         }
-        self._history.observe(numbers)
+        if event == "train":
+            self._history.observe(numbers)
         found = []
-        for name, keys, message_of, _ in self._conditions:
-            if all(key in numbers for key in keys):
-                message = message_of(numbers, self._history)
-                if self._alarms[name].speaks(message is not None):
-                    found.append(Diagnosis(name, message))
+        for condition in self._conditions:
+            if all(key in numbers for key in condition.keys):
+                message = condition.message(numbers, self._history)
+                if self._alarms[condition.name].speaks(message is not None):
+                    found.append(Diagnosis(condition.name, message))
         return found
 
 

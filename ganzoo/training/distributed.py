@@ -64,7 +64,7 @@ class World:
 
     def mean(self, values: Mapping[str, float], device: torch.device) -> dict[str, float]:
         """Each number's mean over the processes; a NaN in one is a NaN in all."""
-        if self.size == 1:
+        if self.size == 1 or not values:
             return dict(values)
         means = torch.tensor(list(values.values()), device=device)
         self.average_([means])

@@ -157,6 +157,7 @@ class CooperativeConfig(Section):
     """Cooperative training (Lu et al., 2018): a mediator learns the mixture of real and own text, the generator follows."""
 
     type: Literal["cooperative"] = Field("cooperative", description="Which objective.")
+    divergence_weight: float = Field(1.0, gt=0, le=1e6, description="Weight of the divergence from the mediator.")
     likelihood_weight: float = Field(0.0, ge=0, le=1e6, description="Weight of the likelihood of real text.")
     real_prefixes: float = Field(
         0.0, ge=0, le=1, description="Share of the batch whose prefixes are real text instead of own samples."

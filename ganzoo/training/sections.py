@@ -69,6 +69,9 @@ class PhaseConfig(Section):
     optimizers: dict[str, OptimizerConfig] = Field(
         {}, description="Network -> optimiser that begins anew with this phase; its schedule is the phase's."
     )
+    copies: dict[str, str] = Field(
+        {}, description="Network -> the one whose weights it begins this phase with, e.g. {discriminator: generator}."
+    )
     stop: StopConfig | None = Field(None, description="Early stopping; null for none.")
 
 

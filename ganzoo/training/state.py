@@ -57,6 +57,7 @@ def save_checkpoint(trainer: Trainer, root: Path, *, keep: int, write_model: Cal
             "format": FORMAT,
             "step": trainer.step,
             "update": trainer.update,
+            "skipped": trainer.skipped,
             "phase_index": trainer.phase_index,
             "validation": _pack_validation(trainer),
             "phase": trainer.phase_at(max(0, trainer.step - 1)).name,
@@ -134,7 +135,7 @@ def load_checkpoint(trainer: Trainer, path: Path) -> None:
     _unpack_optimizers(trainer.optimizers, loaded["optimizers"], values["optimizer_values"])
     for role, scaler_state in values["scalers"].items():
         trainer.scalers[role].load_state_dict(scaler_state)
-    trainer.step, trainer.update = values["step"], values["update"]
+    trainer.step, trainer.update, trainer.skipped = values["step"], values["update"], values["skipped"]
     if trainer.validation is not None:
         for name, value in values["validation"].items():
             setattr(trainer.validation, name, value)

@@ -49,6 +49,7 @@ class Trainer:
     Attributes:
         step: Steps done.
         update: Updates done of a step that was left in the middle, else 0.
+        skipped: Steps that early stopping spared.
         ema: Average of the main network, or None.
         stats: Means of losses and statistics since they were last read.
     """
@@ -85,7 +86,7 @@ class Trainer:
         self.objectives = [build_objective(phase.objective) if phase.objective else objective for phase in self.phases]
         self._learned = self._prepare_objectives()
         self.total_steps = training.steps
-        self.step = self.update = 0
+        self.step = self.update = self.skipped = 0
         self.validation = Validation(self.networks[main]) if any(phase.stop for phase in self.phases) else None
         self.stats = StatsCollector()
         self._uses_labels = self.networks[main].config.num_classes is not None
@@ -101,7 +102,7 @@ class Trainer:
 
     @property
     def samples_seen(self) -> int:
-        return self.step * self.samples_per_step
+        return (self.step - self.skipped) * self.samples_per_step
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -151,6 +152,10 @@ class Trainer:
         anew = {role: build_optimizer(configs[role], self._parameters[role], self.device) for role in self.networks}
         self.optimizers = anew if first else {**self.optimizers, **{role: anew[role] for role in own}}
 
+    def _copy_weights(self, copies: Mapping[str, str]) -> None:
+        for role, other in copies.items():
+            self.networks[role].load_state_dict(self.networks[other].state_dict())
+
     def _prepare_objectives(self) -> dict[str, nn.Module]:
         learned = {}
         for index, objective in enumerate(dict.fromkeys(self.objectives)):
@@ -179,6 +184,7 @@ class Trainer:
         """
         if self.update == 0 and (index := self._index_at(self.step)) != self.phase_index:
             self.enter_phase(index)
+            self._copy_weights(self.phases[index].copies)
         updates = self.phases[self.phase_index].updates
         groups = max(updates.values())
         # A network that is updated less often than another uses the batches of the other's last updates.
@@ -213,32 +219,61 @@ class Trainer:
                 break
         return config.learning_rate * learning_rate_factor(config.schedule, step, steps)
 
-    @torch.no_grad()
     def validate(self, dataset: ArrayDataset, num_samples: int | None) -> float:
-        """The phase's loss on held-out data: the mean over batches, weighted by their size.
+        """The phase's loss on (the first `num_samples`) held-out data, the same in all processes.
 
         The network that is judged is the one that will be used: the average, if there is one.
         """
+        networks = {**self.networks, next(iter(self.networks)): self.main_network}
+
+        def loss(*inputs: Any) -> dict[str, Tensor]:
+            return {"loss": self.objective.validation_loss(*inputs)}
+
+        return self._held_out_means(loss, networks, dataset, num_samples)["loss"]
+
+    def validation_stats(self, dataset: ArrayDataset, num_samples: int | None) -> dict[str, float]:
+        """What else the phase's objective tells of held-out data; {} if nothing.
+
+        The networks are those in training, so that the numbers can be compared with those of the steps.
+        """
+        return self._held_out_means(self.objective.validation_stats, self.networks, dataset, num_samples)
+
+    @torch.no_grad()
+    def _held_out_means(
+        self,
+        compute: Callable[..., dict[str, Tensor]],
+        networks: Mapping[str, nn.Module],
+        dataset: ArrayDataset,
+        num_samples: int | None,
+    ) -> dict[str, float]:
+        """Means over held-out batches, weighted by their size, without dropout; training goes on as if nothing was.
+
+        Every process goes through all of it, with latents of its own; what all then act on is the mean over them.
+        """
         count = min(num_samples or len(dataset), len(dataset))
         size = self.recipe.training.batch_size
-        networks = {**self.networks, next(iter(self.networks)): self.main_network}
         modes = {role: network.training for role, network in networks.items()}
-        context, total = self._context(False), torch.zeros((), device=self.device)
+        totals: dict[str, Tensor] = {}
+        context = self._context(False)
+        context.update = -1
         try:
             for network in networks.values():
                 network.eval()
             for start in range(0, count, size):
                 stored, labels = dataset.batch(np.arange(start, min(start + size, count)))
                 batch = self._to_batch(stored.to(self.device), labels)
-                total += self.objective.validation_loss(networks, batch, context) * len(stored)
+                for name, value in compute(networks, batch, context).items():
+                    totals[name] = totals.get(name, 0.0) + value * len(stored)
         finally:
             for role, network in networks.items():
                 network.train(modes[role])
-        return total.item() / count
+        return self.world.mean({name: total.item() / count for name, total in totals.items()}, self.device)
 
     def end_phase_early(self) -> None:
         """Goes back to the weights that validated best, and on to the next phase."""
-        self.step = self.phase_start(self.phase_index) + self.phases[self.phase_index].steps
+        end = self.phase_start(self.phase_index) + self.phases[self.phase_index].steps
+        self.skipped += end - self.step
+        self.step = end
 
     def take_best(self) -> None:
         """Puts the weights that validated best into the main network and its average."""
@@ -375,7 +410,7 @@ def plan_phases(recipe: Recipe, default_updates: dict[str, int], roles: set[str]
         PhaseConfig(name="adversarial" if len(roles) > 1 else "training", updates=default_updates)
     ]
     for phase in phases:
-        unknown = set(phase.updates) - roles
+        unknown = (set(phase.updates) | set(phase.optimizers) | {*phase.copies, *phase.copies.values()}) - roles
         if unknown or not phase.updates:
             raise UserError(
                 f"phase {phase.name!r} must update some of {', '.join(sorted(roles))}, not {sorted(unknown)}"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ganzoo.language import TextDiscriminator, TextGANConfig, TextGenerator, token_mask
 from ganzoo.modeling import DiscriminatorOutput
 from ganzoo.nn import check_labels
-from ganzoo.nn.text import Highway, State, TextCNN, TokenLSTM, embed_tokens
+from ganzoo.nn.text import CompletedPrefixes, Highway, State, TextCNN, TokenLSTM, embed_tokens
 from ganzoo.registry import register_family
 
 # (width, filters): paper, appendix A, and the reference code.
@@ -105,6 +105,13 @@ class SeqGANGenerator(TextGenerator):
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         return self.model.step(tokens, state)
 
+    @property
+    def projection(self) -> nn.Linear:
+        return self.model.output
+
+    def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        return self.model.advance(tokens, state)
+
     def predict(self, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None) -> Tensor:
         return self.model.predict(tokens, labels)
 
@@ -143,19 +150,17 @@ class SeqGANDiscriminator(TextDiscriminator):
     def judge_continuations(
         self, tokens: Tensor, continuations: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
     ) -> Tensor:
-        """As the base class says. Windows inside a prefix are computed once a sentence, whatever its completions, and
+        """As the base class says. Windows inside a prefix are computed once a sentence, whatever its completions; those of
         prefixes that have ended, which have none, not at all."""
         logits = self(tokens, labels)[0].logits.expand(continuations.shape[:3]).clone()
-        maxima = self.encoder.running_maxima(self.embedding(tokens))
+        completed = CompletedPrefixes(self.encoder, self.embedding.weight, tokens, continuations.shape[1])
         unfinished = token_mask(tokens, self.config)
         at_a_time = _SEQUENCES_IN_CACHE if tokens.device.type == "cpu" else continuations.shape[1] * len(tokens)
-        for prefix, (completed, into) in enumerate(
-            zip(continuations.flatten(1, 2), logits.flatten(1), strict=True), 1
-        ):
+        for prefix, (whole, into) in enumerate(zip(continuations.flatten(1, 2), logits.flatten(1), strict=True), 1):
             rows = unfinished[:, prefix].repeat(continuations.shape[1]).nonzero()[:, 0]
             for part in rows.split(at_a_time):
                 which = part % len(tokens)
-                features = self.encoder.continued(maxima, self.embedding(completed[part]), which, prefix)
+                features = completed.features(whole[part], which, prefix)
                 into[part] = self._judge(features, None if labels is None else labels[which])
         return logits
 

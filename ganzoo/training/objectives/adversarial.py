@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ganzoo import losses
 from ganzoo.training.augment import diff_augment, instance_noise
-from ganzoo.training.diagnostics import diversity
+from ganzoo.training.diagnostics import diversity_stats
 from ganzoo.training.objective_sections import AdversarialConfig, PenaltyConfig
 from ganzoo.training.objectives.base import Batch, Loss, Networks, Objective, StepContext
 from ganzoo.training.sections import TrainingConfig
@@ -73,7 +73,7 @@ class AdversarialObjective(Objective):
         return Loss(terms, stats)
 
     def _diversities(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
-        return {"diversity": diversity(fake), "real/diversity": diversity(batch.samples)}
+        return diversity_stats(fake, batch.samples)
 
     def _generate(self, networks: Networks, batch: Batch, context: StepContext, *, with_graph: bool) -> Tensor:
         generator = networks["generator"]

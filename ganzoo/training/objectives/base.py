@@ -39,7 +39,7 @@ class StepContext:
         step: Step of the run, from 0.
         progress: Share of the run that is over, in [0, 1).
         phase_progress: Share of the phase that is over, in [0, 1).
-        update: Which of the step's updates it is, from 0.
+        update: Which of the step's updates it is, from 0; -1 on held-out data, between the steps.
         repeat: Which of the step's updates of this network it is, from 0.
         draw_latents: `(generator, n) -> (n, ...)` latents, the same whatever the number of processes. With a key after
             them, the draw of that key in this step; without, the next one of this update.
@@ -87,3 +87,7 @@ class Objective:
         raise UserError(
             f"the {self.config.type} objective has no loss on held-out data; early stopping needs likelihood"
         )
+
+    def validation_stats(self, networks: Networks, batch: Batch, context: StepContext) -> dict[str, Tensor]:
+        """What else held-out data tells of the networks, to be logged; nothing, unless an objective knows something."""
+        return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ganzoo.language import split_prompts, token_mask, undisturbed
+from ganzoo.language import split_prompts, token_mask, undisturbed, undropped
 from ganzoo.training.objective_sections import CooperativeConfig
 from ganzoo.training.objectives.base import Batch, Loss, Networks, Objective, StepContext
 from ganzoo.training.objectives.likelihood import likelihood
@@ -38,11 +38,12 @@ class CooperativeObjective(Objective):
         real = round(self.config.real_prefixes * len(tokens))
         tokens = torch.cat([split_prompts(batch.samples, generator.config).tokens[:real], tokens[real:]])
         mask = token_mask(tokens, generator.config)
-        with context.autocast():
+        # Compared as they are: dropout is for learning from data.
+        with context.autocast(), undropped(generator):
             own = generator.predict_where(mask, tokens, batch.labels)
             with undisturbed(mediator):
                 mediated = mediator.predict_where(mask, tokens, batch.labels)
-        terms = {"divergence": divergence(own, mediated).mean()}
+        terms = {"divergence": self.config.divergence_weight * divergence(own, mediated).mean()}
         if self.config.likelihood_weight:
             terms["likelihood"] = self.config.likelihood_weight * likelihood(generator, batch, context)
         return Loss(terms, {})

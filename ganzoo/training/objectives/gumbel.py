@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganzoo.errors import UserError
-from ganzoo.training.diagnostics import diversity
+from ganzoo.training.diagnostics import diversity_stats
 from ganzoo.training.objective_sections import GumbelConfig
 from ganzoo.training.objectives.adversarial import AdversarialObjective
 from ganzoo.training.objectives.base import Batch, Loss, Networks, StepContext
@@ -44,7 +44,7 @@ class GumbelObjective(AdversarialObjective):
         return discriminator(samples, labels)
 
     def _diversities(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
-        return {"diversity": diversity(fake.argmax(dim=2)), "real/diversity": diversity(batch.samples)}
+        return diversity_stats(fake.argmax(dim=2), batch.samples)
 
     def _inverse_temperature(self, context: StepContext) -> float:
         """From 1 to its end value over the phase (section 3.2 and appendix)."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganzoo.language import split_prompts, token_mask
+from ganzoo.language import split_prompts, trimmed
 from ganzoo.training.objective_sections import LikelihoodConfig
 from ganzoo.training.objectives.base import Batch, Loss, Networks, Objective, StepContext
 from ganzoo.training.sections import TrainingConfig
@@ -32,10 +32,7 @@ class LikelihoodObjective(Objective):
 def likelihood(generator: Any, batch: Batch, context: StepContext, label_smoothing: float = 0.0) -> Tensor:
     """Mean negative log-likelihood of the batch's tokens in nats: a 0-dim tensor with its graph."""
     tokens, prompts = split_prompts(batch.samples, generator.config)
-    mask = token_mask(tokens, generator.config)
-    if tokens.device.type == "cpu":  # elsewhere the question would wait for the device
-        longest = int(mask.sum(dim=1).max())
-        tokens, mask = tokens[:, :longest], mask[:, :longest]
+    tokens, mask = trimmed(tokens, generator.config)
     with context.autocast():
         logits = generator.predict_where(mask, tokens, batch.labels, prompts)
     return F.cross_entropy(logits.float(), tokens[mask], label_smoothing=label_smoothing)

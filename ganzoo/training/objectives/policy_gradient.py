@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganzoo.language import Text, split_prompts, token_mask
-from ganzoo.training.diagnostics import diversity
+from ganzoo.training.diagnostics import diversity_stats
 from ganzoo.training.objective_sections import PolicyGradientConfig
 from ganzoo.training.objectives.base import Batch, Loss, Networks, Objective, StepContext
 from ganzoo.training.objectives.likelihood import likelihood
@@ -51,11 +52,18 @@ class PolicyGradientObjective(Objective):
         if self.config.output_l2:
             squares = sum(parameter.square().sum() for parameter in discriminator.output.parameters())
             terms["output_l2"] = 0.5 * self.config.output_l2 * squares
-        stats = {
-            "real_accuracy": masked_mean((real_logits.detach() > 0).float(), real_mask),
-            "fake_accuracy": masked_mean((fake_logits.detach() < 0).float(), fake_mask),
-        }
-        return Loss(terms, stats)
+        return Loss(terms, _accuracies(real_logits.detach(), fake_logits.detach(), real_mask, fake_mask))
+
+    def validation_stats(self, networks: Networks, batch: Batch, context: StepContext) -> dict[str, Tensor]:
+        """How much of text that it never learned from the discriminator judges right: of held-out real text, and of fresh.
+
+        One that falls behind its accuracies in training knows the training text by heart.
+        """
+        config, labels = networks["generator"].config, batch.labels
+        texts = split_prompts(batch.samples, config), self._draw(networks["generator"], batch, context)
+        with context.autocast():
+            logits = [mean_logits(networks["discriminator"](text.tokens, labels, text.prompts)) for text in texts]
+        return _accuracies(*logits, *map(partial(_mask_like, config=config), logits, texts))
 
     def generator_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Loss:
         generator, config = networks["generator"], self.config
@@ -90,7 +98,8 @@ class PolicyGradientObjective(Objective):
         stats = {"reward": masked_mean(rewards, mask), "nll_own": -masked_mean(chosen.detach(), mask)}
         if context.is_logged:
             real = split_prompts(batch.samples, generator.config)
-            stats |= {"diversity": diversity(fake.tokens), "real/diversity": diversity(real.tokens)}
+            real_mask = token_mask(real.tokens, generator.config)
+            stats |= diversity_stats(fake.tokens, real.tokens, generated_mask=mask, real_mask=real_mask)
         return Loss(terms, stats)
 
     def _draw(self, generator: Any, batch: Batch, context: StepContext) -> Text:
@@ -144,6 +153,14 @@ def _chosen(logits: Tensor, tokens: Tensor, mask: Tensor, distribution: Tensor |
 def _mask_like(logits: Tensor, text: Text, config: Any) -> Tensor:
     """Which logits count: all of whole sentences; of tokens, those up to the end."""
     return torch.ones_like(logits, dtype=torch.bool) if logits.ndim == 1 else token_mask(text.tokens, config)
+
+
+def _accuracies(real: Tensor, fake: Tensor, real_mask: Tensor, fake_mask: Tensor) -> dict[str, Tensor]:
+    """Shares of the logits that count which are on the right side of 0."""
+    return {
+        "real_accuracy": masked_mean((real > 0).float(), real_mask),
+        "fake_accuracy": masked_mean((fake < 0).float(), fake_mask),
+    }
 
 
 def _cross_entropy(logits: Tensor, target: float, mask: Tensor) -> Tensor:
