@@ -142,7 +142,9 @@ def main() -> None:
                 folder = (options.folder or Path(temporary)) / f"{method}-{seed}"
                 run = train(method, data, seed, folder, {"training.batch_size": 8} if options.quick else {})
                 config = DataConfig.model_validate(data)
-                test = torch.from_numpy(load_data(config, run.pipeline.processor, split="test").samples[:count]).long()
+                test = torch.from_numpy(
+                    load_data(config, run.pipeline.processor, split="test").samples[:count].copy()
+                ).long()
                 points = curve(run.pipeline.network, oracle, test, seed, count)
                 runs.append(
                     {

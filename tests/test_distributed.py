@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_phases import recipe as recipe_of_phases
+from test_phases import sentences  # noqa: F401
 from training_helpers import (
     NO_BATCH_STATISTICS,
     PATIENCE,
@@ -50,6 +52,14 @@ PLAIN = {
     "training.steps": 10,
 }
 
+# Text in phases: likelihood that overshoots and is stopped early, warm-up, policy gradient with rollouts and a moving average.
+TEXT = {
+    "phases.0.optimizers.generator.learning_rate": 0.3,
+    "phases.0.stop": {"every": 1, "patience": 1},
+    "training.batch_size": 4,
+    "training.sample_every": 1,
+}
+
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
@@ -58,12 +68,18 @@ def no_report(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def under_torchrun(tmp_path_factory):
-    """Folders of two runs by two processes: of RUN, and of RECIPE with the changes PLAIN."""
+def text_recipe(sentences):  # noqa: F811
+    return recipe_of_phases(sentences, **TEXT)
+
+
+@pytest.fixture(scope="module")
+def under_torchrun(tmp_path_factory, text_recipe):
+    """Folders of three runs by two processes: of RUN, of RECIPE with the changes PLAIN, and of text."""
     folder = tmp_path_factory.mktemp("torchrun")
     jobs = [
         {"recipe": RUN, "output": str(folder / "run"), "overrides": {}},
         {"recipe": RECIPE, "output": str(folder / "plain"), "overrides": {**PLAIN, "training.batch_size": 4}},
+        {"recipe": text_recipe, "output": str(folder / "text"), "overrides": {}},
     ]
     (folder / "jobs.json").write_text(json.dumps(jobs))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
@@ -122,37 +138,82 @@ def test_two_processes_equal_one_with_the_joined_batch(under_torchrun, tmp_path)
                 assert row[name] == pytest.approx(other[name], rel=1e-3, abs=1e-5), name
 
 
+def test_text_in_phases_ends_with_the_same_bits_in_both_processes(under_torchrun):
+    first, second = ((under_torchrun / f"text/state-{rank}.safetensors").read_bytes() for rank in (0, 1))
+    assert first == second
+    tensors, _ = load_tensors(under_torchrun / "text/state-0.safetensors")
+    for part in ("generator.", "discriminator.", "ema.", "best.", "objective1_generator.total", "exp_avg_sq"):
+        assert any(name.startswith(part) or part in name for name in tensors), f"nothing was compared of {part}"
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+    assert tensors["objective1_generator.weight"].item() == pytest.approx(1 - 0.99**5), "five policy gradient steps"
+
+
+def test_text_is_validated_and_judged_by_both_processes_together(under_torchrun):
+    rows = read_rows(under_torchrun / "text/rank-0/metrics.jsonl")
+    losses = [row["validation/loss"] for row in rows if "validation/loss" in row]
+    (stop,) = (row for row in rows if row["event"] == "early stop")
+    assert losses[-1] > min(losses) == losses[-2] == stop["validation/best"], "a learning rate of 0.3 overshoots"
+    judged = [row for row in rows if "validation/fake_accuracy" in row]
+    assert [row["step"] for row in judged] == list(range(9, 17))
+    # 40 held-out texts, the same for both; and each has generated 40 of its own.
+    real, fake = (
+        [row[f"validation/{name}_accuracy"] * count for row in judged] for name, count in (("real", 40), ("fake", 80))
+    )
+    assert [*real, *fake] == pytest.approx([round(number) for number in (*real, *fake)], abs=1e-3)
+    assert any(round(number) % 2 for number in fake), "the accuracy is that of one process"
+
+
 # ------------------------------------------------------------------------------------------------------------ resume
 
 
-def start_two(output, *, resume=False):
-    """Starts both processes of RUN, as torchrun would."""
+def start_two(output, recipe=RUN, *, resume=False):
+    """Starts both processes of a recipe, as torchrun would."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return [Run(RUN, output, resume=resume, variables={**shared, "RANK": str(rank)}) for rank in (0, 1)]
+    return [Run(recipe, output, resume=resume, variables={**shared, "RANK": str(rank)}) for rank in (0, 1)]
+
+
+def kill_two(runs, moment, delay):
+    """Kills both processes so long after the first step, or the first checkpoint, has begun."""
+    if runs[0].wait_for(moment):
+        time.sleep(delay)
+    # Stopped first, or the one that is killed second would notice and fail by itself.
+    for run in runs:
+        os.kill(run.process.pid, signal.SIGSTOP)
+    for run in runs:
+        run.process.kill()
+    assert [run.join().killed for run in runs] == [True, True]
 
 
 def test_two_killed_processes_resume_exactly(under_torchrun, tmp_path):
     reference = state_of(under_torchrun / "run/rank-0", 50)
     delays = random.Random(0)
     for kill in range(5):
-        runs = start_two(tmp_path, resume=True)
-        if runs[0].wait_for("write" if kill % 2 else "step"):
-            time.sleep(delays.uniform(0, 0.15))
-        # Stopped first, or the one that is killed second would notice and fail by itself.
-        for run in runs:
-            os.kill(run.process.pid, signal.SIGSTOP)
-        for run in runs:
-            run.process.kill()
-        assert [run.join().killed for run in runs] == [True, True]
+        kill_two(start_two(tmp_path, resume=True), "write" if kill % 2 else "step", delays.uniform(0, 0.15))
     outcomes = [run.join() for run in start_two(tmp_path, resume=True)]
     assert [(outcome.step, outcome.warnings) for outcome in outcomes] == [(50, [])] * 2
     assert differing(state_of(tmp_path, 50), reference) == []
     assert leftovers(tmp_path) == []
     rows = read_rows(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows if row["event"] == "train"] == list(range(5, 51, 5))
+
+
+def test_two_killed_processes_resume_text_in_every_phase(under_torchrun, text_recipe, tmp_path):
+    found = []
+    for delay in (0.02, 0.0, 0.1):  # each goes on from a later checkpoint than the one before
+        kill_two(start_two(tmp_path, text_recipe, resume=True), "write", delay)
+        found += checkpoints(tmp_path)[-1:] if (tmp_path / "checkpoints").exists() else []
+    outcomes = [run.join() for run in start_two(tmp_path, text_recipe, resume=True)]
+    assert [(outcome.step, outcome.warnings) for outcome in outcomes] == [(16, [])] * 2
+    assert found, "no kill came after a checkpoint"
+    assert differing(state_of(tmp_path, 16), state_of(under_torchrun / "text/rank-0", 16)) == []
+    rows = [(row["step"], row["event"]) for row in read_rows(tmp_path / "metrics.jsonl")]
+    for event in ("train", "validation", "early stop"):
+        steps = [step for step, name in rows if name == event]
+        reference = read_rows(under_torchrun / "text/rank-0/metrics.jsonl")
+        assert steps == [row["step"] for row in reference if row["event"] == event]
 
 
 def test_a_signal_to_one_process_stops_both_and_saves(under_torchrun, tmp_path):

@@ -24,6 +24,7 @@ import ganzoo
 from ganzoo.card import check_card
 from ganzoo.config import GANConfig
 from ganzoo.errors import UserError
+from ganzoo.language import TextGenerator
 from ganzoo.losses import zero_centred_penalty
 from ganzoo.modeling import ClassifierOutput, Discriminator, DiscriminatorOutput, GANModel, Generator
 from ganzoo.pipelines import GANPipeline, pipeline_class
@@ -337,6 +338,16 @@ def test_bfloat16_arithmetic_is_finite(config):
 
 
 # ------------------------------------------------------------------------------------------- reproducible and portable
+
+
+def test_logits_where_asked_are_those_of_the_whole_prediction(gan_config):
+    generator = used(gan_config)["generator"].eval()
+    if not isinstance(generator, TextGenerator):
+        pytest.skip("predicts no tokens")
+    arguments = inputs(generator)
+    mask = torch.rand(arguments["tokens"].shape) < 0.5
+    whole = generator.predict(**arguments)
+    torch.testing.assert_close(generator.predict_where(mask, **arguments), whole[mask])
 
 
 def test_seed_decides_networks_and_outputs(config):

@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from training_helpers import GANZOO, PATIENCE, differing, environment, make_trainer, state_of, train_in_process
@@ -21,6 +22,14 @@ from ganzoo.training.trackers import read_rows
 
 WORDS = "a the man woman dog cat horse bird rides sees eats likes on in under with red green small old".split()
 ADAM = {"type": "adam", "learning_rate": 0.01, "betas": [0.9, 0.999]}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_report():
+    # Drawing its curves takes longer than the runs here; test_report_text.py has it.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ganzoo.training.run.write_report", lambda folder: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +112,11 @@ def test_a_phase_may_begin_with_a_copy_of_another_networks_weights(sentences):
     ]
     sizes = {"embedding_dim": 4, "hidden_dim": 6, "mediator_embedding_dim": 4, "mediator_hidden_dim": 6}
     values = recipe(sentences)
-    values |= {"model": {"family": "cot", "max_length": 8, **sizes}, "phases": phases, "objective": {"type": "cooperative"}}
+    values |= {
+        "model": {"family": "cot", "max_length": 8, **sizes},
+        "phases": phases,
+        "objective": {"type": "cooperative"},
+    }
     values["discriminator_optimizer"] = {"type": "sgd", "learning_rate": 1e-12}
     values["training"]["steps"] = 4
     trainer = build_trainer(load_recipe(values), torch.device("cpu"))[1]
@@ -112,6 +125,12 @@ def test_a_phase_may_begin_with_a_copy_of_another_networks_weights(sentences):
         trainer.train_step()
         same = all(torch.allclose(states[0][name], states[1][name]) for name in states[0])
         assert same == (step >= 2)
+
+
+def test_a_copy_that_does_not_fit_is_refused(sentences):
+    phases = [{"name": "copied", "updates": {"generator": 1}, "copies": {"discriminator": "generator"}}]
+    with pytest.raises(UserError, match="begins the discriminator as a copy of the generator, but"):
+        make_trainer(phases=phases)
 
 
 def test_a_phases_schedule_is_that_of_the_phase():
@@ -199,12 +218,10 @@ def test_held_out_accuracies_are_those_of_the_networks_and_change_nothing(senten
         assert bool(stats) == (step >= 8), "likelihood has nothing to say of a discriminator"
     generator, discriminator = watched.networks.values()
     assert generator.training and discriminator.training
-    real = watched.processor.normalize(torch.from_numpy(held_out.samples[:30]))
+    real = watched.processor.normalize(held_out.batch(np.arange(30))[0])
     with torch.no_grad():
         judged = discriminator.eval()(real)[0].logits
-        shares = [
-            (discriminator(generator(torch.rand(30, 8)))[0].logits < 0).float().mean().item() for _ in range(200)
-        ]
+        shares = [(discriminator(generator(torch.rand(30, 8)))[0].logits < 0).float().mean().item() for _ in range(50)]
     assert stats["real_accuracy"] == pytest.approx((judged > 0).float().mean().item())
     assert abs(stats["fake_accuracy"] - statistics.fmean(shares)) < 5 * statistics.stdev(shares) + 1e-6
     discriminator.train()
@@ -217,23 +234,29 @@ def test_held_out_accuracies_are_those_of_the_networks_and_change_nothing(senten
 
 def test_a_discriminator_that_learns_by_heart_is_told_of(tmp_path, sentences):
     """Words in random order: nothing tells a sentence from a generated one but having seen it."""
-    changes = {
-        "model.embedding_dim": 16,
-        "model.filter_counts": [64, 64],
-        "model.discriminator_dropout": 0.0,
-        "phases.1.steps": 40,
-        "phases.1.updates.discriminator": 10,
-        "phases.1.optimizers": {"discriminator": ADAM},
-        "phases.0.steps": 100,
-        "phases.0.stop.every": 20,
-        "training": {"steps": 141, "batch_size": 16, "log_every": 5, "sample_every": 20, "precision": "fp32"},
-    }
-    run = ganzoo.train(recipe(sentences, **changes), output=tmp_path, quiet=True)
+    values = recipe(
+        sentences,
+        **{
+            "model.embedding_dim": 16,
+            "model.filter_counts": [64, 64],
+            "model.discriminator_dropout": 0.0,
+            "data.holdout": 0.5,
+            "phases.0.steps": 20,
+            "phases.0.stop": None,
+            "phases.1.steps": 10,
+            "phases.1.updates.discriminator": 10,
+            "phases.1.optimizers": {"discriminator": ADAM},
+            "training": {"steps": 30, "batch_size": 16, "log_every": 2, "sample_every": 10, "precision": "fp32"},
+        },
+    )
+    values["phases"].pop()
+    run = ganzoo.train(values, output=tmp_path, quiet=True)
     rows = read_rows(tmp_path / "metrics.jsonl")
-    for r in rows:
-        print({k: v for k, v in r.items() if k in ("event", "step", "phase", "name") or "accuracy" in k or "loss" in k})
-    (told,) = {row["name"] for row in rows if row["event"] == "warning"} & {"discriminator-memorises"}
-    assert any("by heart" in warning for warning in run.warnings)
+    assert [(row["step"], row["name"]) for row in rows if row["event"] == "warning"] == [
+        (30, "discriminator-memorises")
+    ]
+    (held,) = (row["validation/real_accuracy"] for row in rows if row["event"] == "validation")
+    assert f"{held:.1%} of those that were held out" in run.warnings[0]
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +336,7 @@ def test_sigterm_is_heard_inside_a_long_step(sentences, tmp_path):
 def test_the_time_of_a_run_is_told_before_it_starts(sentences):
     from ganzoo.training.estimate import describe, estimate_seconds
 
-    values = load_recipe(recipe(sentences, **{"phases.1.updates.discriminator": 400}))
+    values = load_recipe(recipe(sentences, **{"phases.1.updates.discriminator": 100}))
     seconds = estimate_seconds(values, torch.device("cpu"))
     assert list(seconds) == ["likelihood", "discriminator", "adversarial"]
     start = time.perf_counter()

@@ -393,7 +393,7 @@ def test_initialisation():
         ({"filter_widths": [2, 9]}, "filter_widths has a window of 9 tokens, longer than max_length=6"),
         ({"filter_widths": []}, "filter_widths"),
         ({"filter_widths": [0]}, "filter_widths"),
-        ({"max_prompt_length": 4}, "max_prompt_length=4: relgan reads no prompts"),
+        ({"max_prompt_length": 4}, "relgan reads no separate prompt"),
         ({"generator": "gru"}, "generator='gru'"),
         ({"memory_slots": 0}, "memory_slots=0"),
         ({"head_size": 10**9}, "head_size=1000000000"),

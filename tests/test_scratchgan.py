@@ -298,7 +298,7 @@ def test_labels_add_their_initial_states_alone():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"max_prompt_length": 4}, "max_prompt_length=4: scratchgan reads no prompts"),
+        ({"max_prompt_length": 4}, "scratchgan reads no separate prompt"),
         ({"num_layers": 0}, "num_layers=0"),
         ({"hidden_dim": 10**9}, "hidden_dim=1000000000"),
         ({"discriminator_dropout": 1.0}, "discriminator_dropout=1.0"),

@@ -117,6 +117,7 @@ class TokenMemory(nn.Module):
         vocab_size: Tokens of the vocabulary.
         embedding_dim: Size of a token's vector.
         slots, heads, head_size: Of the memory.
+        dropout: Share of the embeddings and of the memory's outputs that are dropped in training.
         bos_token_id: What is read before the first token.
         num_classes: Number of classes; None for none.
     """
@@ -129,10 +130,12 @@ class TokenMemory(nn.Module):
         slots: int = 1,
         heads: int = 2,
         head_size: int = 256,
+        dropout: float = 0.0,
         bos_token_id: int = 0,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.bos_token_id, self.num_classes = bos_token_id, num_classes
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
         self.memory = RelationalMemory(embedding_dim, slots=slots, heads=heads, head_size=head_size)
@@ -147,15 +150,23 @@ class TokenMemory(nn.Module):
 
     def step(self, tokens: Tensor, state: tuple[Tensor]) -> tuple[Tensor, tuple[Tensor]]:
         """Reads one token (B,) a sequence -> logits (B, V) of the next one, and the new state."""
-        memory = self.memory(self.embedding(tokens), *state)
-        return self.output(memory.flatten(1)), (memory,)
+        memory = self.memory(self.dropout(self.embedding(tokens)), *state)
+        return self.output(self.dropout(memory.flatten(1))), (memory,)
 
     def predict(self, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
         """Logits (B, T, V): at position t those of `tokens[:, t]` given the tokens before it (teacher forcing)."""
+        return self.output(self.read(tokens, labels))
+
+    def predict_where(self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The logits (N, V) where `mask` (B, T) is true."""
+        return self.output(self.read(tokens, labels)[mask])
+
+    def read(self, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The memory's outputs (B, T, slots * size): at position t after BOS and the tokens before t."""
         (memory,) = self.begin(len(tokens), labels)
         before = F.pad(tokens[:, :-1], (1, 0), value=self.bos_token_id)
         outputs = []
-        for reading in self.memory.read(self.embedding(before)).unbind(dim=1):
+        for reading in self.memory.read(self.dropout(self.embedding(before))).unbind(dim=1):
             memory = self.memory.update(reading, memory)
             outputs.append(memory.flatten(1))
-        return self.output(torch.stack(outputs, dim=1))
+        return self.dropout(torch.stack(outputs, dim=1))

@@ -84,6 +84,7 @@ class Trainer:
         self.ema = EMA(self.networks[main], half_life, training.ema_rampup) if half_life else None
         self.phases = plan_phases(recipe, objective.updates(training), set(self.networks))
         self.objectives = [build_objective(phase.objective) if phase.objective else objective for phase in self.phases]
+        _check_copies(self.phases, self.networks)
         self._learned = self._prepare_objectives()
         self.total_steps = training.steps
         self.step = self.update = self.skipped = 0
@@ -423,6 +424,19 @@ def plan_phases(recipe: Recipe, default_updates: dict[str, int], roles: set[str]
             "one phase may leave its steps out and takes the rest"
         )
     return [phase if phase.steps else phase.model_copy(update={"steps": total - fixed}) for phase in phases]
+
+
+def _check_copies(phases: list[PhaseConfig], networks: Mapping[str, nn.Module]) -> None:
+    shapes = {
+        role: {key: value.shape for key, value in network.state_dict().items()} for role, network in networks.items()
+    }
+    for phase in phases:
+        for role, other in phase.copies.items():
+            if shapes[role] != shapes[other]:
+                raise UserError(
+                    f"phase {phase.name!r} begins the {role} as a copy of the {other}, but their weights have other "
+                    "names or sizes; give both networks the same sizes, or leave copies out"
+                )
 
 
 def resolve_device(name: str, world: World) -> torch.device:

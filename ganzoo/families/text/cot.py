@@ -141,6 +141,6 @@ class CoT:
         "max_length": 6,
         "embedding_dim": 6,
         "hidden_dim": 8,
-        "mediator_embedding_dim": 8,
-        "mediator_hidden_dim": 10,
+        "mediator_embedding_dim": 6,
+        "mediator_hidden_dim": 8,
     }

@@ -40,6 +40,7 @@ class RelGANConfig(TextGANConfig):
     memory_heads: int = Field(2, ge=1, le=64, description="Attention heads of the relational memory.")
     head_size: int = Field(256, ge=1, le=1024, description="Size of a head in a row of the relational memory.")
     hidden_dim: int = Field(32, ge=1, le=4096, description="Size of the LSTM's state, with generator: lstm.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before and after the generator's recurrent core.")
     discriminator_embedding_dim: int = Field(
         64,
         ge=1,
@@ -69,8 +70,6 @@ class RelGANConfig(TextGANConfig):
 
     @model_validator(mode="after")
     def _possible(self) -> RelGANConfig:
-        if self.max_prompt_length:
-            raise ValueError(f"max_prompt_length={self.max_prompt_length}: relgan reads no prompts, seq2seq does")
         if self.discriminator_embedding_dim % self.num_representations:
             raise ValueError(
                 f"discriminator_embedding_dim={self.discriminator_embedding_dim} cannot be split into "
@@ -89,7 +88,11 @@ class RelGANGenerator(TextGenerator):
 
     def __init__(self, config: RelGANConfig) -> None:
         super().__init__(config)
-        shared = {"bos_token_id": config.bos_token_id, "num_classes": config.num_classes}
+        shared = {
+            "dropout": config.dropout,
+            "bos_token_id": config.bos_token_id,
+            "num_classes": config.num_classes,
+        }
         sizes = config.vocab_size, config.embedding_dim
         if config.generator == "lstm":
             self.model = TokenLSTM(*sizes, config.hidden_dim, **shared)
@@ -107,6 +110,11 @@ class RelGANGenerator(TextGenerator):
 
     def predict(self, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None) -> Tensor:
         return self.model.predict(tokens, labels)
+
+    def predict_where(
+        self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
+    ) -> Tensor:
+        return self.model.predict_where(mask, tokens, labels)
 
 
 class RelGANDiscriminator(TextDiscriminator):

@@ -14,7 +14,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from ganzoo.language import TextDiscriminator, TextGANConfig, TextGenerator, token_mask
@@ -44,12 +44,6 @@ class ScratchGANConfig(TextGANConfig):
         0.1, ge=0, lt=1, description="Share of the discriminator's embedding that a forward pass does without."
     )
     position_dim: int = Field(8, ge=1, le=256, description="Waves that tell the discriminator where a token stands.")
-
-    @model_validator(mode="after")
-    def _without_prompts(self) -> ScratchGANConfig:
-        if self.max_prompt_length:
-            raise ValueError(f"max_prompt_length={self.max_prompt_length}: scratchgan reads no prompts, seq2seq does")
-        return self
 
 
 class ScratchGANGenerator(TextGenerator):
