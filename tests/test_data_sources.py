@@ -390,7 +390,9 @@ def test_path_that_is_not_there(tmp_path, monkeypatch):
     with pytest.raises(NotFoundError, match=rf"data\.path=here does not exist \(looked for {tmp_path}/here\)"):
         open_at("here")
     Path("data.csv").touch()
-    with pytest.raises(UserError, match=r"data\.path=data\.csv is neither a folder nor a file of a kind that is read here"):
+    with pytest.raises(
+        UserError, match=r"data\.path=data\.csv is neither a folder nor a file of a kind that is read here"
+    ):
         open_at("data.csv")
 
 

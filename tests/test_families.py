@@ -341,13 +341,39 @@ def test_bfloat16_arithmetic_is_finite(config):
 
 
 def test_logits_where_asked_are_those_of_the_whole_prediction(gan_config):
-    generator = used(gan_config)["generator"].eval()
-    if not isinstance(generator, TextGenerator):
-        pytest.skip("predicts no tokens")
+    generator = text_networks(gan_config)["generator"]
     arguments = inputs(generator)
     mask = torch.rand(arguments["tokens"].shape) < 0.5
     whole = generator.predict(**arguments)
     torch.testing.assert_close(generator.predict_where(mask, **arguments), whole[mask])
+
+
+def text_networks(config: GANConfig) -> dict[str, GANModel]:
+    networks = used(config)
+    if not isinstance(networks["generator"], TextGenerator):
+        pytest.skip("draws no tokens")
+    return {role: network.eval() for role, network in networks.items()}
+
+
+def test_reading_step_by_step_is_reading_at_once(gan_config):
+    generator = text_networks(gan_config)["generator"]
+    arguments = inputs(generator)
+    tokens = arguments.pop("tokens")
+    whole = generator.predict(tokens, **arguments)
+    state = generator.begin(BATCH, arguments.get("labels"), arguments.get("prompts"))
+    last = torch.full((BATCH,), gan_config.bos_token_id)
+    for position in range(tokens.shape[1]):
+        logits, state = generator.step(last, state)
+        torch.testing.assert_close(logits, whole[:, position], rtol=1e-4, atol=1e-5)
+        last = tokens[:, position]
+
+
+def test_ids_are_judged_as_their_one_hot_vectors(gan_config):
+    discriminator = text_networks(gan_config)["discriminator"]
+    arguments = inputs(discriminator)
+    ids = discriminator.replay(**arguments)
+    arguments["samples"] = differentiable(arguments["samples"], gan_config)
+    torch.testing.assert_close(discriminator.replay(**arguments), ids, rtol=1e-4, atol=1e-5)
 
 
 def test_seed_decides_networks_and_outputs(config):

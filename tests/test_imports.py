@@ -19,7 +19,18 @@ import ganzoo
 from ganzoo.registry import MODALITIES, list_families
 
 PACKAGE = Path(ganzoo.__file__).parent
-HEAVY = ("torch", "transformers", "datasets", "torchaudio", "torchvision", "sklearn", "matplotlib", "scipy", "pandas", "nltk")
+HEAVY = (
+    "torch",
+    "transformers",
+    "datasets",
+    "torchaudio",
+    "torchvision",
+    "sklearn",
+    "matplotlib",
+    "scipy",
+    "pandas",
+    "nltk",
+)
 NEVER_ON_LOADING = ("transformers", "datasets", "sklearn", "matplotlib", "torch._dynamo", "sympy", "scipy")
 
 
@@ -100,7 +111,9 @@ def test_public_names_resolve():
         ganzoo.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("package", ["ganzoo.data", "ganzoo.training", "ganzoo.metrics", "ganzoo.metrics.text", "ganzoo.nn"])
+@pytest.mark.parametrize(
+    "package", ["ganzoo.data", "ganzoo.training", "ganzoo.metrics", "ganzoo.metrics.text", "ganzoo.nn"]
+)
 def test_names_of_subpackages_resolve(package):
     module = importlib.import_module(package)
     assert module.__all__ and all(getattr(module, name) is not None for name in module.__all__)
