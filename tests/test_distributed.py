@@ -200,7 +200,7 @@ def test_two_killed_processes_resume_exactly(under_torchrun, tmp_path):
     assert [row["step"] for row in rows if row["event"] == "train"] == list(range(5, 51, 5))
 
 
-def test_two_killed_processes_resume_text_in_every_phase(under_torchrun, text_recipe, tmp_path):
+def test_two_killed_processes_resume_text_in_phases_exactly(under_torchrun, text_recipe, tmp_path):
     found = []
     for delay in (0.02, 0.0, 0.1):  # each goes on from a later checkpoint than the one before
         kill_two(start_two(tmp_path, text_recipe, resume=True), "write", delay)

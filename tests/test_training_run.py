@@ -179,9 +179,9 @@ def test_the_log_names_the_phase(tmp_path):
 def test_the_clock_counts_every_second_once(tmp_path, monkeypatch):
     spent = []
 
-    def timed(self, step=RunLoop.step):
+    def timed(self, stop=None, step=RunLoop.step):
         started = time.monotonic()
-        step(self)
+        step(self, stop)
         spent.append(time.monotonic() - started)
 
     monkeypatch.setattr(RunLoop, "step", timed)

@@ -279,7 +279,7 @@ def _sum_rows(weight: Tensor, vectors: Tensor, width: int) -> Callable[[Tensor],
 
     def respond(tokens: Tensor) -> Tensor:
         indices = tokens.to(torch.int32).unfold(1, width, 1) + offsets
-        return F.embedding_bag(indices.flatten(0, 1), table, mode="sum").view(*indices.shape[:2], -1)
+        return F.embedding_bag(indices.flatten(0, 1), table, mode="sum").view(*indices.shape[:2], table.shape[1])
 
     return respond
 
