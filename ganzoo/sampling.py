@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     State = tuple[Tensor, ...]
 
-# Logits that are worked on at a time: 2 MB of a CPU's cache, or what a GPU easily holds.
-_LOGITS_IN_CACHE = 1 << 19
+# Logits that are worked on at a time: 4 MB of a CPU's cache, or what a GPU easily holds.
+_LOGITS_IN_CACHE = 1 << 20
 _LOGITS_ON_A_DEVICE = 1 << 28
 _FEWEST_ROWS = 16
 # Sequences that are worked on at a time where their logits are not made at once.

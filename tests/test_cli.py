@@ -384,7 +384,7 @@ def test_control_c_is_130(tiny_checkpoint, tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: (tmp_path / "pictures" / "00000.png").is_file(), process)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=180)
     assert (process.returncode, err.strip()) == (130, "ganzoo: interrupted")
     left = [path.name for path in (tmp_path / "pictures").iterdir()]
     assert 0 < len(left) < 50_000 and all(name.endswith(".png") and name[0] != "." for name in left)

@@ -221,7 +221,7 @@ ABOVE_NETWORKS = {"data", "metrics", "training", "pipelines", "hub", "evaluation
 # Group -> what it may import, or what it must not.
 ALLOWED = {
     **dict.fromkeys(TOOLS, TOOLS),
-    "nn": {"errors"},
+    "nn": {"errors", "sampling"},
     "families": {"config", "modeling", "language", "nn", "registry", "errors", "processors"},
 }
 FORBIDDEN = {

@@ -29,8 +29,8 @@ PAPER_WINDOWS = (
     *((7, 100), (8, 100), (9, 100), (10, 100), (15, 160), (20, 160)),
 )
 
-# Completed sequences that are judged at a time on a CPU: their windows stay in its cache.
-_SEQUENCES_IN_CACHE = 256
+# Completed sequences that are judged at a time on a CPU.
+_SEQUENCES_AT_A_TIME = 1024
 
 Count = Annotated[int, Field(ge=1, le=4096)]
 
@@ -155,7 +155,7 @@ class SeqGANDiscriminator(TextDiscriminator):
         logits = self(tokens, labels)[0].logits.expand(continuations.shape[:3]).clone()
         completed = CompletedPrefixes(self.encoder, self.embedding.weight, tokens, continuations.shape[1])
         unfinished = token_mask(tokens, self.config)
-        at_a_time = _SEQUENCES_IN_CACHE if tokens.device.type == "cpu" else continuations.shape[1] * len(tokens)
+        at_a_time = _SEQUENCES_AT_A_TIME if tokens.device.type == "cpu" else continuations.shape[1] * len(tokens)
         for prefix, (whole, into) in enumerate(zip(continuations.flatten(1, 2), logits.flatten(1), strict=True), 1):
             rows = unfinished[:, prefix].repeat(continuations.shape[1]).nonzero()[:, 0]
             for part in rows.split(at_a_time):
