@@ -223,6 +223,26 @@ class TextGenerator(Generator):
         return self.log_probs(tokens, **conditions)
 
 
+class CoreGenerator(TextGenerator):
+    """A text generator whose `model` (a `TokenLSTM`, a `TokenMemory`) does the work; it reads no separate prompts."""
+
+    model: nn.Module
+
+    def begin(self, batch_size: int, labels: Tensor | None = None, prompts: Tensor | None = None) -> Any:
+        return self.model.begin(batch_size, labels)
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        return self.model.step(tokens, state)
+
+    def predict(self, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None) -> Tensor:
+        return self.model.predict(tokens, labels)
+
+    def predict_where(
+        self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
+    ) -> Tensor:
+        return self.model.predict_where(mask, tokens, labels)
+
+
 def _examples(name: str, config: TextGANConfig, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Random tokens under `name`, and the labels and prompts of a model that takes them."""
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ganzoo.errors import CheckpointError, UserError
 from ganzoo.files import TensorFile
-from ganzoo.language import TextGANConfig, TextGenerator
+from ganzoo.language import CoreGenerator, TextGANConfig
 from ganzoo.nn.text import State, TokenLSTM
 
 # The file's names of a gate's input weights, recurrent weights and bias, in nn.LSTM's order: input, forget, cell, output.
@@ -26,7 +26,7 @@ _MAX_NUMBERS = 100_000_000
 _LOGITS_AT_A_TIME = 1 << 22
 
 
-class Oracle(TextGenerator):
+class Oracle(CoreGenerator):
     """An LSTM over ids, its weights frozen: no end token, every sentence `max_length` tokens, the first input is token 0.
 
     Args:
@@ -89,21 +89,12 @@ class Oracle(TextGenerator):
         )
         return oracle
 
-    def begin(self, batch_size: int, labels: Tensor | None = None, prompts: Tensor | None = None) -> State:
-        return self.model.begin(batch_size, labels)
-
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        return self.model.step(tokens, state)
-
     @property
     def projection(self) -> nn.Linear:
         return self.model.output
 
     def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         return self.model.advance(tokens, state)
-
-    def predict(self, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None) -> Tensor:
-        return self.model.predict(tokens, labels)
 
     def sample(self, num_samples: int, seed: int, *, temperature: float = 1.0) -> Tensor:
         """Draws sentences, (num_samples, max_length) int64; sentence i depends on the seed and i alone."""

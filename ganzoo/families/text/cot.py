@@ -17,9 +17,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganzoo.language import TextDiscriminator, TextGANConfig, TextGenerator
+from ganzoo.language import CoreGenerator, TextDiscriminator, TextGANConfig
 from ganzoo.modeling import DiscriminatorOutput
-from ganzoo.nn.text import State, TokenLSTM
+from ganzoo.nn.text import TokenLSTM
 from ganzoo.registry import register_family
 
 
@@ -38,7 +38,7 @@ class CoTConfig(TextGANConfig):
     )
 
 
-class CoTGenerator(TextGenerator):
+class CoTGenerator(CoreGenerator):
     """An LSTM language model."""
 
     def __init__(self, config: CoTConfig) -> None:
@@ -46,20 +46,6 @@ class CoTGenerator(TextGenerator):
         self.model = _language_model(
             config, config.embedding_dim, config.hidden_dim, config.num_layers, config.dropout
         )
-
-    def begin(self, batch_size: int, labels: Tensor | None = None, prompts: Tensor | None = None) -> State:
-        return self.model.begin(batch_size, labels)
-
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        return self.model.step(tokens, state)
-
-    def predict(self, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None) -> Tensor:
-        return self.model.predict(tokens, labels)
-
-    def predict_where(
-        self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
-    ) -> Tensor:
-        return self.model.predict_where(mask, tokens, labels)
 
 
 class CoTMediator(TextDiscriminator):

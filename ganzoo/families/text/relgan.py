@@ -16,11 +16,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ganzoo.language import TextDiscriminator, TextGANConfig, TextGenerator
+from ganzoo.language import CoreGenerator, TextDiscriminator, TextGANConfig
 from ganzoo.modeling import DiscriminatorOutput
 from ganzoo.nn import check_labels
 from ganzoo.nn.memory import TokenMemory
-from ganzoo.nn.text import Highway, State, TextCNN, TokenLSTM, embed_tokens
+from ganzoo.nn.text import Highway, TextCNN, TokenLSTM, embed_tokens
 from ganzoo.registry import register_family
 
 PAPER_WIDTHS = (2, 3, 4, 5)
@@ -83,7 +83,7 @@ class RelGANConfig(TextGANConfig):
         return self
 
 
-class RelGANGenerator(TextGenerator):
+class RelGANGenerator(CoreGenerator):
     """A language model with a relational memory (or an LSTM) between embedding and logits."""
 
     def __init__(self, config: RelGANConfig) -> None:
@@ -101,20 +101,6 @@ class RelGANGenerator(TextGenerator):
                 *sizes, slots=config.memory_slots, heads=config.memory_heads, head_size=config.head_size, **shared
             )
         _initialise(self, self.model.embedding)
-
-    def begin(self, batch_size: int, labels: Tensor | None = None, prompts: Tensor | None = None) -> State:
-        return self.model.begin(batch_size, labels)
-
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        return self.model.step(tokens, state)
-
-    def predict(self, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None) -> Tensor:
-        return self.model.predict(tokens, labels)
-
-    def predict_where(
-        self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
-    ) -> Tensor:
-        return self.model.predict_where(mask, tokens, labels)
 
 
 class RelGANDiscriminator(TextDiscriminator):

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ganzoo.language import TextDiscriminator, TextGANConfig, TextGenerator, token_mask
+from ganzoo.language import CoreGenerator, TextDiscriminator, TextGANConfig, token_mask
 from ganzoo.modeling import DiscriminatorOutput
 from ganzoo.nn import check_labels
 from ganzoo.nn.text import CompletedPrefixes, Highway, State, TextCNN, TokenLSTM, embed_tokens
@@ -82,7 +82,7 @@ class SeqGANConfig(TextGANConfig):
         return self
 
 
-class SeqGANGenerator(TextGenerator):
+class SeqGANGenerator(CoreGenerator):
     """An LSTM language model. Every weight ~ N(0, 0.1), as in the reference code."""
 
     def __init__(self, config: SeqGANConfig) -> None:
@@ -99,26 +99,12 @@ class SeqGANGenerator(TextGenerator):
         for parameter in self.parameters():
             nn.init.normal_(parameter, 0.0, 0.1)
 
-    def begin(self, batch_size: int, labels: Tensor | None = None, prompts: Tensor | None = None) -> State:
-        return self.model.begin(batch_size, labels)
-
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        return self.model.step(tokens, state)
-
     @property
     def projection(self) -> nn.Linear:
         return self.model.output
 
     def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         return self.model.advance(tokens, state)
-
-    def predict(self, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None) -> Tensor:
-        return self.model.predict(tokens, labels)
-
-    def predict_where(
-        self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
-    ) -> Tensor:
-        return self.model.predict_where(mask, tokens, labels)
 
 
 class SeqGANDiscriminator(TextDiscriminator):
