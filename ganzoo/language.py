@@ -24,6 +24,7 @@ from ganzoo.sampling import continue_sequences
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from ganzoo.nn.text import LanguageModel
     from ganzoo.processors import Processor
 
 
@@ -161,6 +162,26 @@ class TextGenerator(Generator):
         """Logits (N, V) of the N tokens where `mask` (B, T) is true. A family may spare the others their projection."""
         return self.predict(tokens, labels, prompts)[mask]
 
+    def weighted_nll(
+        self,
+        mask: Tensor,
+        tokens: Tensor,
+        weights: Tensor,
+        labels: Tensor | None = None,
+        prompts: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The weighted sum of the negative log-likelihoods, in nats, of the N tokens where `mask` (B, T) is true.
+
+        Args:
+            weights: (N,), constants: 1 / N for a mean, the advantages for a policy gradient.
+
+        Returns:
+            The sum, with its graph, and the N values, without.
+        """
+        logits = self.predict_where(mask, tokens, labels, prompts).float()
+        values = F.cross_entropy(logits, tokens[mask], reduction="none")
+        return (values * weights).sum(), values.detach()
+
     def forward(
         self,
         latents: Tensor,
@@ -226,7 +247,7 @@ class TextGenerator(Generator):
 class CoreGenerator(TextGenerator):
     """A text generator whose `model` (a `TokenLSTM`, a `TokenMemory`) does the work; it reads no separate prompts."""
 
-    model: nn.Module
+    model: LanguageModel
 
     def begin(self, batch_size: int, labels: Tensor | None = None, prompts: Tensor | None = None) -> Any:
         return self.model.begin(batch_size, labels)
@@ -241,6 +262,25 @@ class CoreGenerator(TextGenerator):
         self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
     ) -> Tensor:
         return self.model.predict_where(mask, tokens, labels)
+
+    def weighted_nll(
+        self,
+        mask: Tensor,
+        tokens: Tensor,
+        weights: Tensor,
+        labels: Tensor | None = None,
+        prompts: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        return self.model.weighted_nll(mask, tokens, weights, labels)
+
+    # What the fast sampler on CPUs asks for: `ganzoo.sampling`.
+
+    @property
+    def projection(self) -> nn.Linear:
+        return self.model.output
+
+    def advance(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        return self.model.advance(tokens, state)
 
 
 def _examples(name: str, config: TextGANConfig, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganzoo.errors import CheckpointError, UserError
 from ganzoo.files import TensorFile
 from ganzoo.language import CoreGenerator, TextGANConfig
-from ganzoo.nn.text import State, TokenLSTM
+from ganzoo.nn.text import TokenLSTM
 
 # The file's names of a gate's input weights, recurrent weights and bias, in nn.LSTM's order: input, forget, cell, output.
 _GATES = (("Wi", "Ui", "bi"), ("Wf", "Uf", "bf"), ("Wc", "Uc", "bc"), ("Wog", "Uog", "bog"))
@@ -88,13 +88,6 @@ class Oracle(CoreGenerator):
             }
         )
         return oracle
-
-    @property
-    def projection(self) -> nn.Linear:
-        return self.model.output
-
-    def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        return self.model.advance(tokens, state)
 
     def sample(self, num_samples: int, seed: int, *, temperature: float = 1.0) -> Tensor:
         """Draws sentences, (num_samples, max_length) int64; sentence i depends on the seed and i alone."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganzoo.nn.layers import check_labels
+from ganzoo.nn.text import LanguageModel, State
 
 
 class RelationalMemory(nn.Module):
@@ -108,7 +109,7 @@ class RelationalMemory(nn.Module):
                     nn.init.zeros_(module.bias)
 
 
-class TokenMemory(nn.Module):
+class TokenMemory(LanguageModel):
     """A language model over token ids: embedding, a relational memory, a linear map to the vocabulary's logits.
 
     The counterpart of `ganzoo.nn.text.TokenLSTM`. A class, where there are classes, is added to the initial memory.
@@ -148,21 +149,11 @@ class TokenMemory(nn.Module):
         memory = self.memory.begin(batch_size)
         return (memory if self.initial is None else memory + self.initial(labels).view(memory.shape),)
 
-    def step(self, tokens: Tensor, state: tuple[Tensor]) -> tuple[Tensor, tuple[Tensor]]:
-        """Reads one token (B,) a sequence -> logits (B, V) of the next one, and the new state."""
+    def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         memory = self.memory(self.dropout(self.embedding(tokens)), *state)
-        return self.output(self.dropout(memory.flatten(1))), (memory,)
-
-    def predict(self, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits (B, T, V): at position t those of `tokens[:, t]` given the tokens before it (teacher forcing)."""
-        return self.output(self.read(tokens, labels))
-
-    def predict_where(self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The logits (N, V) where `mask` (B, T) is true."""
-        return self.output(self.read(tokens, labels)[mask])
+        return self.dropout(memory.flatten(1)), (memory,)
 
     def read(self, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The memory's outputs (B, T, slots * size): at position t after BOS and the tokens before t."""
         (memory,) = self.begin(len(tokens), labels)
         before = F.pad(tokens[:, :-1], (1, 0), value=self.bos_token_id)
         outputs = []

@@ -19,7 +19,45 @@ State = tuple[Tensor, ...]
 _LARGEST_TABLE = 1 << 26
 
 
-class TokenLSTM(nn.Module):
+class LanguageModel(nn.Module):
+    """What predicts each token from those before it: a core with a state, and `output`, a linear map to the logits."""
+
+    output: nn.Linear
+
+    def begin(self, batch_size: int, labels: Tensor | None = None) -> State:
+        """The state before anything is read."""
+        raise NotImplementedError
+
+    def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Reads one token (B,) a sequence -> what `output` projects, (B, H), and the new state."""
+        raise NotImplementedError
+
+    def read(self, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
+        """What `output` projects, (B, T, H): at position t after BOS and the tokens before t (teacher forcing)."""
+        raise NotImplementedError
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Reads one token (B,) a sequence -> logits (B, V) of the next one, and the new state."""
+        hidden, state = self.advance(tokens, state)
+        return self.output(hidden), state
+
+    def predict(self, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits (B, T, V): at position t those of `tokens[:, t]` given the tokens before it."""
+        return self.output(self.read(tokens, labels))
+
+    def predict_where(self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The logits (N, V) where `mask` (B, T) is true: the rest is not projected to the vocabulary, the costly part."""
+        return self.output(self.read(tokens, labels)[mask])
+
+    def weighted_nll(
+        self, mask: Tensor, tokens: Tensor, weights: Tensor, labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As `ganzoo.language.TextGenerator.weighted_nll`; the logits (N, V) never exist whole."""
+        hidden = self.read(tokens, labels)[mask]
+        return _WeightedNLL.apply(hidden, self.output.weight, self.output.bias, tokens[mask], weights)
+
+
+class TokenLSTM(LanguageModel):
     """A language model over token ids: embedding, a stack of LSTM layers, a linear map to the vocabulary's logits.
 
     The cell's equations and weights are `nn.LSTM`'s (gates in the order input, forget, cell, output) with one bias a
@@ -70,13 +108,7 @@ class TokenLSTM(nn.Module):
             return (self.output.weight.new_zeros(batch_size, self.hidden_dim),) * (2 * self.num_layers)
         return self.initial(labels).tanh().chunk(2 * self.num_layers, dim=1)
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Reads one token (B,) a sequence -> logits (B, V) of the next one, and the new state."""
-        hidden, state = self.advance(tokens, state)
-        return self.output(hidden), state
-
     def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Reads one token (B,) a sequence -> what `output` projects, (B, H), and the new state."""
         hidden, after = self.embedding(tokens), []
         for layer in range(self.num_layers):
             hidden, cell = torch.lstm_cell(
@@ -86,7 +118,6 @@ class TokenLSTM(nn.Module):
         return self.dropout(hidden), tuple(after)
 
     def read(self, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The last layer's outputs (B, T, H): at position t after BOS and the tokens before t (teacher forcing)."""
         state = self.begin(len(tokens), labels)
         before = F.pad(tokens[:, :-1], (1, 0), value=self.bos_token_id)
         weights = [w for layer in range(self.num_layers) for w in self._nn_lstm_weights(layer)]
@@ -102,28 +133,6 @@ class TokenLSTM(nn.Module):
             True,  # batch first
         )
         return self.dropout(outputs)
-
-    def predict(self, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits (B, T, V): at position t those of `tokens[:, t]` given the tokens before it."""
-        return self.output(self.read(tokens, labels))
-
-    def predict_where(self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The logits (N, V) where `mask` (B, T) is true: the rest is not projected to the vocabulary, the costly part."""
-        return self.output(self.read(tokens, labels)[mask])
-
-    def weighted_nll(
-        self, mask: Tensor, tokens: Tensor, weights: Tensor, labels: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The weighted sum of the negative log-likelihoods (N,), in nats, of the tokens where `mask` (B, T) is true.
-
-        Args:
-            weights: (N,), constants: 1 / N for a mean, minus the advantages for a policy gradient.
-
-        Returns:
-            The sum, with its graph, and the N values, without.
-        """
-        hidden = self.read(tokens, labels)[mask]
-        return _WeightedNLL.apply(hidden, self.output.weight, self.output.bias, tokens[mask], weights)
 
     def _weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         return tuple(getattr(self, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih"))

@@ -84,6 +84,17 @@ class CoTMediator(TextDiscriminator):
         """The logits (N, V) where `mask` (B, T) is true, of ids."""
         return self.model.predict_where(mask, tokens, labels)
 
+    def weighted_nll(
+        self,
+        mask: Tensor,
+        tokens: Tensor,
+        weights: Tensor,
+        labels: Tensor | None = None,
+        prompts: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As a generator's, of ids."""
+        return self.model.weighted_nll(mask, tokens, weights, labels)
+
     def forward(
         self, samples: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
     ) -> list[DiscriminatorOutput]:

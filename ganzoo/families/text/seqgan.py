@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ganzoo.language import CoreGenerator, TextDiscriminator, TextGANConfig, token_mask
 from ganzoo.modeling import DiscriminatorOutput
 from ganzoo.nn import check_labels
-from ganzoo.nn.text import CompletedPrefixes, Highway, State, TextCNN, TokenLSTM, embed_tokens
+from ganzoo.nn.text import CompletedPrefixes, Highway, TextCNN, TokenLSTM, embed_tokens
 from ganzoo.registry import register_family
 
 # (width, filters): paper, appendix A, and the reference code.
@@ -98,13 +98,6 @@ class SeqGANGenerator(CoreGenerator):
         )
         for parameter in self.parameters():
             nn.init.normal_(parameter, 0.0, 0.1)
-
-    @property
-    def projection(self) -> nn.Linear:
-        return self.model.output
-
-    def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        return self.model.advance(tokens, state)
 
 
 class SeqGANDiscriminator(TextDiscriminator):

@@ -34,5 +34,9 @@ def likelihood(generator: Any, batch: Batch, context: StepContext, label_smoothi
     tokens, prompts = split_prompts(batch.samples, generator.config)
     tokens, mask = trimmed(tokens, generator.config)
     with context.autocast():
-        logits = generator.predict_where(mask, tokens, batch.labels, prompts)
-    return F.cross_entropy(logits.float(), tokens[mask], label_smoothing=label_smoothing)
+        if label_smoothing:
+            logits = generator.predict_where(mask, tokens, batch.labels, prompts)
+            return F.cross_entropy(logits.float(), tokens[mask], label_smoothing=label_smoothing)
+        count = mask.sum()
+        total, _ = generator.weighted_nll(mask, tokens, (1 / count).expand(count), batch.labels, prompts)
+        return total

@@ -78,24 +78,29 @@ class PolicyGradientObjective(Objective):
             mask,
             draw_uniforms=lambda count: context.draw_latents(generator, count),
         )
-        with context.autocast():
-            logits = generator.predict_where(mask, fake.tokens, batch.labels, fake.prompts)
         # Whole distributions (N, V) are only made where something reads them.
-        needs_distribution = config.entropy_weight > 0 or config.baseline == "critic"
-        distribution = logits.float().log_softmax(dim=1) if needs_distribution else None
-        chosen = _chosen(logits, fake.tokens, mask, distribution)
+        distribution = None
+        if config.entropy_weight or config.baseline == "critic":
+            with context.autocast():
+                logits = generator.predict_where(mask, fake.tokens, batch.labels, fake.prompts)
+            distribution = logits.float().log_softmax(dim=1)
         terms: dict[str, Tensor] = {}
         advantages = rewards - self._baseline(rewards, mask, distribution, terms)
         if config.normalise:
             advantages = advantages / (masked_mean(advantages.square(), mask).sqrt() + 1e-6)
-        weight = mask.sum() if config.reduction == "sum" else 1.0
-        terms["policy"] = -masked_mean(chosen * advantages.detach(), mask) * weight
+        weights = advantages.detach()[mask] / (1 if config.reduction == "sum" else mask.sum())
+        if distribution is None:
+            with context.autocast():
+                terms["policy"], nll = generator.weighted_nll(mask, fake.tokens, weights, batch.labels, fake.prompts)
+        else:
+            nll = -distribution.gather(1, fake.tokens[mask][:, None])[:, 0]
+            terms["policy"] = (nll * weights).sum()
         if config.entropy_weight:
             entropy = -(distribution.exp() * distribution).sum(dim=1).mean()
             terms["entropy"] = -config.entropy_weight * entropy
         if config.likelihood_weight:
             terms["likelihood"] = config.likelihood_weight * likelihood(generator, batch, context)
-        stats = {"reward": masked_mean(rewards, mask), "nll_own": -masked_mean(chosen.detach(), mask)}
+        stats = {"reward": masked_mean(rewards, mask), "nll_own": nll.detach().mean()}
         if context.is_logged:
             real = split_prompts(batch.samples, generator.config)
             real_mask = token_mask(real.tokens, generator.config)
@@ -139,15 +144,6 @@ class PolicyGradientObjective(Objective):
         predicted = module(distribution, mask)
         terms["critic"] = module.loss(predicted, rewards, mask)
         return predicted.detach()
-
-
-def _chosen(logits: Tensor, tokens: Tensor, mask: Tensor, distribution: Tensor | None) -> Tensor:
-    """Log-probabilities (B, T) of the tokens that count, from the N logits there; 0 elsewhere."""
-    if distribution is not None:
-        chosen = distribution.gather(1, tokens[mask][:, None])[:, 0]
-    else:
-        chosen = -F.cross_entropy(logits.float(), tokens[mask], reduction="none")
-    return torch.zeros(tokens.shape, device=tokens.device).masked_scatter(mask, chosen)
 
 
 def _mask_like(logits: Tensor, text: Text, config: Any) -> Tensor:
