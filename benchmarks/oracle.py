@@ -41,26 +41,33 @@ PUBLISHED = {
 }
 EARLY = {"stop": {"every": 157, "patience": 2, "split": "validation", "num_samples": 2000}}
 REWARDED = {**PUBLISHED, "name": "adversarial", "steps": 80, "objective": None}
+ADVERSARIAL = [
+    {"name": "discriminator", "steps": 50, "updates": {"discriminator": 60}},
+    {**REWARDED, "steps": 50, "updates": {"generator": 1, "discriminator": 60}},
+]
 # Method -> recipe and changes. `cot` begins with exactly the weights that `mle` of the same seed ends with, and `constant` and
-# `seqgan` with those of `plateau`: the published protocol's overfitted model, of which `early` is the best on held-out data.
-# The constant reward is the control: it has no discriminator.
+# `seqgan` with those of `plateau` (AFTER): the published protocol's overfitted model, of which `early` is the best on held-out
+# data. The constant reward is the control: it has no discriminator.
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "mle": ("mle-oracle", {}),
     "cot": ("cot-oracle", {}),
     "early": ("seqgan-oracle", {"phases": [{**PUBLISHED, **EARLY}], "training.steps": 9_420}),
     "plateau": ("seqgan-oracle", {"phases": [PUBLISHED], "training.steps": 9_420}),
-    "constant": (
-        "seqgan-oracle",
-        {"phases": [PUBLISHED, REWARDED], "training.steps": 9_500, "objective.reward": "constant"},
-    ),
-    "seqgan": ("seqgan-oracle", {}),
+    "constant": ("seqgan-oracle", {"phases": [REWARDED], "training.steps": 80, "objective.reward": "constant"}),
+    "seqgan": ("seqgan-oracle", {"phases": ADVERSARIAL, "training.steps": 100}),
 }
+AFTER = {"constant": "plateau", "seqgan": "plateau"}
 
 
-def train(method: str, data: dict[str, Any], seed: int, folder: Path, changes: dict[str, Any]) -> Any:
+def train(method: str, data: dict[str, Any], seed: int, runs: Path, changes: dict[str, Any]) -> Any:
     recipe, own = METHODS[method]
     overrides = {**{f"data.{key}": value for key, value in data.items()}, "training.seed": seed, **own, **changes}
-    return ganzoo.train(recipe, output=folder, resume=True, quiet=True, **{**overrides, "evaluation.metrics": []})
+    if method in AFTER:
+        first = runs / f"{AFTER[method]}-{seed}"
+        train(AFTER[method], data, seed, runs, changes)
+        overrides["init"] = str(first / "pipeline")
+    overrides["evaluation.metrics"] = []
+    return ganzoo.train(recipe, output=runs / f"{method}-{seed}", resume=True, quiet=True, **overrides)
 
 
 def curve(generator: Any, oracle: Oracle, test: torch.Tensor, seed: int, count: int) -> list[dict[str, float]]:
@@ -154,8 +161,8 @@ def main() -> None:
             runs = []
             for seed in range(options.runs):
                 start = time.perf_counter()
-                folder = (options.folder or Path(temporary)) / f"{method}-{seed}"
-                run = train(method, data, seed, folder, {"training.batch_size": 8} if options.quick else {})
+                runs_folder = options.folder or Path(temporary)
+                run = train(method, data, seed, runs_folder, {"training.batch_size": 8} if options.quick else {})
                 config = DataConfig.model_validate(data)
                 test = torch.from_numpy(
                     load_data(config, run.pipeline.processor, split="test").samples[:count].copy()

@@ -16,8 +16,8 @@ from training_helpers import GANZOO, PATIENCE, differing, environment, make_trai
 
 import ganzoo
 from ganzoo.errors import UserError
+from ganzoo.training.build import build_trainer
 from ganzoo.training.recipe import load_recipe
-from ganzoo.training.run import build_trainer
 from ganzoo.training.trackers import read_rows
 
 WORDS = "a the man woman dog cat horse bird rides sees eats likes on in under with red green small old".split()

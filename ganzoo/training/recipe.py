@@ -30,6 +30,13 @@ class Recipe(Section):
 
     name: str = Field(pattern=_NAME, max_length=100, description="Name of the run and its model.")
     model: dict[str, Any] = Field(description="`family`, and fields of the family's config.")
+    init: str | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        description="Checkpoint whose weights the networks begin with (fine-tuning): folder, name or org/name; "
+        "null for new ones. The model's other keys may then be left out.",
+    )
     data: DataConfig = Field(DataConfig(), description="What to learn from.")
     objective: ObjectiveConfig = Field(AdversarialConfig(), description="What is minimised.")
     generator_optimizer: OptimizerConfig = Field(OptimizerConfig(), description="Optimiser of the generator.")
@@ -63,11 +70,14 @@ class Recipe(Section):
 
         `data.dataset` says what it was a copy of; for data of one's own, the name of the file or folder is left.
         """
+        recipe = self
+        if self.init is not None and Path(self.init).expanduser().is_dir():
+            recipe = self.model_copy(update={"init": Path(self.init).expanduser().resolve().name})
         path = self.data.path
         if path is None:
-            return self
+            return recipe
         name = self.data.dataset if "/" in self.data.dataset else Path(path).expanduser().resolve().name
-        return self.model_copy(update={"data": self.data.model_copy(update={"path": None, "dataset": name})})
+        return recipe.model_copy(update={"data": self.data.model_copy(update={"path": None, "dataset": name})})
 
     def to_yaml(self) -> str:
         """The recipe with every value written out, as it is saved with a run and a checkpoint."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import platform
 import signal
 import sys
@@ -17,21 +16,20 @@ from typing import Any
 import torch
 
 from ganzoo.checkpoint import save_network
-from ganzoo.data import ArrayDataset, load_data, open_source
+from ganzoo.data import ArrayDataset, load_data
 from ganzoo.data.sources import HOLDOUT
 from ganzoo.errors import GanzooError, TrainingError, UserError
 from ganzoo.files import new_folder, remove_leftovers, write_text
 from ganzoo.pipelines import RECIPE_FILE, Pipeline, pipeline_class
-from ganzoo.registry import Family, get_family
+from ganzoo.training.build import build_trainer
 from ganzoo.training.diagnostics import Diagnostics, non_finite, non_finite_advice
 from ganzoo.training.distributed import World
-from ganzoo.training.objectives import build_objective
-from ganzoo.training.randomness import mix, preserved_rng, seed_device
+from ganzoo.training.randomness import preserved_rng
 from ganzoo.training.recipe import Recipe, load_recipe
 from ganzoo.training.report import write_report
 from ganzoo.training.state import checkpoint_folders, load_latest, save_checkpoint
 from ganzoo.training.trackers import ProgressBar, create_trackers, read_rows
-from ganzoo.training.trainer import Trainer, is_finite, resolve_device
+from ganzoo.training.trainer import is_finite, resolve_device
 
 PIPELINE_FOLDER = "pipeline"
 # With several processes the wish to stop is agreed on every so many steps; alone it is heard after each.
@@ -392,33 +390,6 @@ class RunLoop:
             self.bar.write(f"warning: {message}")
         else:
             print(f"warning: {message}", file=sys.stderr)
-
-
-def build_trainer(recipe: Recipe, device: torch.device, world: World | None = None) -> tuple[Family, Trainer]:
-    """Builds the networks, the data and the trainer of a recipe.
-
-    Raises:
-        UserError: The model section is wrong, or the data has no labels (or too many classes) for a conditional model.
-    """
-    world = world or World()
-    values = dict(recipe.model)
-    family = get_family(values.pop("family"))
-    source = open_source(recipe.data)
-    limited = dataclasses.replace(source, iterate=lambda: source.first(recipe.data.limit))
-    config, processor = family.config.from_source(values, limited, recipe.data.processor)
-    dataset = load_data(recipe.data, processor)
-    if config.num_classes is not None:
-        if dataset.labels is None:
-            raise UserError(f"the model has num_classes={config.num_classes}, but {dataset.description} has no labels")
-        if int(dataset.labels.max()) >= config.num_classes:
-            raise UserError(
-                f"the model has num_classes={config.num_classes}, but the data has {dataset.num_classes} classes"
-            )
-    # One seed in all processes: they start from the same weights.
-    seed_device(device, mix(recipe.training.seed, "init"))
-    networks = {role: network(config) for role, network in family.networks.items()}
-    objective = build_objective(recipe.objective)
-    return family, Trainer(recipe, networks, objective, dataset, processor, device=device, world=world)
 
 
 def machine(device: torch.device) -> str:

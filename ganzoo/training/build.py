@@ -1,0 +1,85 @@
+"""From a recipe to a trainer: the data, and the networks, new or from a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import nn
+
+from ganzoo.checkpoint import load_network, read_network_config, read_processor
+from ganzoo.config import GANConfig
+from ganzoo.data import load_data, open_source
+from ganzoo.errors import UserError
+from ganzoo.processors import Processor
+from ganzoo.registry import Family, get_family
+from ganzoo.repository import Repository, open_repository
+from ganzoo.training.distributed import World
+from ganzoo.training.objectives import build_objective
+from ganzoo.training.randomness import mix, seed_device
+from ganzoo.training.recipe import Recipe
+from ganzoo.training.trainer import Trainer
+
+
+def build_trainer(recipe: Recipe, device: torch.device, world: World | None = None) -> tuple[Family, Trainer]:
+    """Builds the networks, the data and the trainer of a recipe.
+
+    Raises:
+        UserError: The model section is wrong, or not that of the checkpoint to begin with, or the data has no labels (or
+            too many classes) for a conditional model.
+        NotFoundError, CheckpointError: What is wrong with that checkpoint.
+    """
+    world = world or World()
+    values = dict(recipe.model)
+    family = get_family(values.pop("family"))
+    checkpoint = open_repository(recipe.init) if recipe.init else None
+    if checkpoint is None:
+        source = open_source(recipe.data)
+        limited = dataclasses.replace(source, iterate=lambda: source.first(recipe.data.limit))
+        config, processor = family.config.from_source(values, limited, recipe.data.processor)
+    else:
+        config, processor = _published(checkpoint, family, values, recipe.data.processor)
+    dataset = load_data(recipe.data, processor)
+    if config.num_classes is not None:
+        if dataset.labels is None:
+            raise UserError(f"the model has num_classes={config.num_classes}, but {dataset.description} has no labels")
+        if int(dataset.labels.max()) >= config.num_classes:
+            raise UserError(
+                f"the model has num_classes={config.num_classes}, but the data has {dataset.num_classes} classes"
+            )
+    # One seed in all processes: they start from the same weights.
+    seed_device(device, mix(recipe.training.seed, "init"))
+    networks = {role: _network(role, family, config, checkpoint) for role in family.networks}
+    objective = build_objective(recipe.objective)
+    return family, Trainer(recipe, networks, objective, dataset, processor, device=device, world=world)
+
+
+def _published(
+    checkpoint: Repository, family: Family, stated: dict[str, Any], overrides: dict[str, Any]
+) -> tuple[GANConfig, Processor]:
+    """Config and processor of the checkpoint that a run begins with; what the recipe states must be the same."""
+    name, _, config = read_network_config(checkpoint, "")
+    if name != family.name:
+        raise UserError(f"init: {checkpoint.name} is a {name!r}, and the recipe's model.family is {family.name!r}")
+    own = config.model_dump(mode="json")
+    wanted = type(config).from_dict({**own, **stated}, where="recipe section 'model'").model_dump(mode="json")
+    for key in stated:
+        if wanted[key] != own[key]:
+            raise UserError(
+                f"model.{key} is {wanted[key]}, and {own[key]} in {checkpoint.name}, which the run begins with "
+                f"(init); leave model.{key} out, or init"
+            )
+    return config, read_processor(checkpoint).revised(**overrides) if overrides else read_processor(checkpoint)
+
+
+def _network(role: str, family: Family, config: GANConfig, checkpoint: Repository | None) -> nn.Module:
+    """The checkpoint's network; a new one where there is none (a discriminator that was not published)."""
+    kind = family.networks[role]
+    subfolder = role if role == "discriminator" else ""
+    if checkpoint is None or checkpoint.find(f"{subfolder}/config.json" if subfolder else "config.json") is None:
+        return kind(config)
+    network = load_network(checkpoint, kind, subfolder=subfolder)
+    if network.config != config:
+        raise UserError(f"init: the {role} of {checkpoint.name} has another config than its generator")
+    return network
