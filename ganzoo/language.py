@@ -169,16 +169,19 @@ class TextGenerator(Generator):
         weights: Tensor,
         labels: Tensor | None = None,
         prompts: Tensor | None = None,
+        *,
+        temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """The weighted sum of the negative log-likelihoods, in nats, of the N tokens where `mask` (B, T) is true.
 
         Args:
             weights: (N,), constants: 1 / N for a mean, the advantages for a policy gradient.
+            temperature: Divides the logits.
 
         Returns:
             The sum, with its graph, and the N values, without.
         """
-        logits = self.predict_where(mask, tokens, labels, prompts).float()
+        logits = self.predict_where(mask, tokens, labels, prompts).float() / temperature
         values = F.cross_entropy(logits, tokens[mask], reduction="none")
         return (values * weights).sum(), values.detach()
 
@@ -223,8 +226,13 @@ class TextGenerator(Generator):
     ) -> Tensor:
         """Log-probability (B, T) of every token given those before it, in nats; 0 after the end."""
         short, mask = trimmed(tokens, self.config)
-        logits = self.predict_where(mask, short, labels, prompts).float() / temperature
-        chosen = -F.cross_entropy(logits, short[mask], reduction="none")
+        if torch.is_grad_enabled():
+            logits = self.predict_where(mask, short, labels, prompts).float() / temperature
+            chosen = -F.cross_entropy(logits, short[mask], reduction="none")
+        else:
+            weights = torch.ones((), device=tokens.device).expand(int(mask.sum()))
+            _, nll = self.weighted_nll(mask, short, weights, labels, prompts, temperature=temperature)
+            chosen = -nll
         values = torch.zeros(short.shape, device=tokens.device).masked_scatter(mask, chosen)
         return F.pad(values, (0, tokens.shape[1] - short.shape[1]))
 
@@ -270,8 +278,10 @@ class CoreGenerator(TextGenerator):
         weights: Tensor,
         labels: Tensor | None = None,
         prompts: Tensor | None = None,
+        *,
+        temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
-        return self.model.weighted_nll(mask, tokens, weights, labels)
+        return self.model.weighted_nll(mask, tokens, weights, labels, temperature=temperature)
 
     # What the fast sampler on CPUs asks for: `ganzoo.sampling`.
 

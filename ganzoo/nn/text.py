@@ -50,11 +50,20 @@ class LanguageModel(nn.Module):
         return self.output(self.read(tokens, labels)[mask])
 
     def weighted_nll(
-        self, mask: Tensor, tokens: Tensor, weights: Tensor, labels: Tensor | None = None
+        self,
+        mask: Tensor,
+        tokens: Tensor,
+        weights: Tensor,
+        labels: Tensor | None = None,
+        *,
+        temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """As `ganzoo.language.TextGenerator.weighted_nll`; the logits (N, V) never exist whole."""
         hidden = self.read(tokens, labels)[mask]
-        return _WeightedNLL.apply(hidden, self.output.weight, self.output.bias, tokens[mask], weights)
+        weight, bias = self.output.weight, self.output.bias
+        if temperature != 1:
+            weight, bias = weight / temperature, bias / temperature
+        return _WeightedNLL.apply(hidden, weight, bias, tokens[mask], weights)
 
 
 class TokenLSTM(LanguageModel):

@@ -91,9 +91,11 @@ class CoTMediator(TextDiscriminator):
         weights: Tensor,
         labels: Tensor | None = None,
         prompts: Tensor | None = None,
+        *,
+        temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """As a generator's, of ids."""
-        return self.model.weighted_nll(mask, tokens, weights, labels)
+        return self.model.weighted_nll(mask, tokens, weights, labels, temperature=temperature)
 
     def forward(
         self, samples: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
