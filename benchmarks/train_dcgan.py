@@ -28,11 +28,12 @@ import ganzoo
 from ganzoo.data.dataset import ArrayDataset
 from ganzoo.nn import Conv2d, ConvTranspose2d, JudgeWhole, ProjectLatents
 from ganzoo.processors import ImageProcessor
+from ganzoo.training.devices import has_fast_bf16
 from ganzoo.training.distributed import World
 from ganzoo.training.objectives import build_objective
 from ganzoo.training.recipe import load_recipe
 from ganzoo.training.run import RunLoop
-from ganzoo.training.trainer import Trainer, has_fast_bf16
+from ganzoo.training.trainer import Trainer
 
 RESULTS = Path(__file__).parent / "results"
 # What is promised; `--check` ends with 1 where a median falls short.

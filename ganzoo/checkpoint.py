@@ -158,7 +158,7 @@ def read_processor(repository: Repository) -> Processor:
     processor = processor_from_json(read_json(path), where=where)
     _, _, config = read_network_config(repository, "")
     expected = config.processor()
-    if processor.processor_type != expected.processor_type:
+    if processor.processor_type != expected.processor_type and processor.network_shape != expected.network_shape:
         raise CheckpointError(f"{where} is for {processor.modality}, the network is for {expected.modality}")
     if difference := processor.difference(expected):
         raise CheckpointError(f"{where} {difference}")

@@ -62,7 +62,7 @@ class GANConfig(BaseModel):
             UserError: What is wrong with the values.
         """
         config = cls.from_dict(values, where="recipe section 'model'")
-        return config, config.processor(**overrides)
+        return config, config.processor(**overrides).fitted(raw for raw, _ in source.iterate())
 
     def processor(self, **overrides: Any) -> Processor:
         """The processor of the space in which this model's samples live.
@@ -105,3 +105,24 @@ class ImageGANConfig(GANConfig):
         if fixed := sorted(shape.keys() & overrides.keys()):
             raise UserError(f"the processor's {' and '.join(fixed)} is the model's; set model.{fixed[0]} instead")
         return ImageProcessor.from_dict({**shape, **overrides})
+
+
+class AudioGANConfig(GANConfig):
+    """What every audio family has: clips of `length` samples a channel."""
+
+    length: int = Field(16_384, ge=16, le=2**22, description="Samples of a clip, in each channel.")
+    channels: int = Field(1, ge=1, le=8, description="1 mono, 2 stereo.")
+    sampling_rate: int = Field(16_000, ge=1000, le=384_000, description="Samples a second, in Hz.")
+    latent_dim: int = Field(100, ge=1, le=4096, description="Numbers in a latent vector.")
+
+    def processor(self, **overrides: Any) -> Processor:
+        from ganzoo.processors import WaveformProcessor
+
+        return WaveformProcessor.from_dict({**self._shape(overrides), **overrides})
+
+    def _shape(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of the processor that are the model's."""
+        shape = {"length": self.length, "channels": self.channels, "sampling_rate": self.sampling_rate}
+        if fixed := sorted(shape.keys() & overrides.keys()):
+            raise UserError(f"the processor's {' and '.join(fixed)} is the model's; set model.{fixed[0]} instead")
+        return shape

@@ -33,6 +33,11 @@ class UserError(GanzooError, ValueError):
     exit_code = 2
 
 
+class UnusableSample(UserError):
+    """One sample of a data set cannot be used. Where data sets are known to have such (recordings), it is left out, counted
+    and named."""
+
+
 class NotFoundError(UserError):
     """A name, folder, repository, revision or file that does not exist."""
 

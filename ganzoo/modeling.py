@@ -114,6 +114,9 @@ class GANModel(nn.Module):
         )
         return load_network(repository, cls, subfolder=subfolder, device=device, dtype=dtype)
 
+    def prepare_for_training(self) -> None:
+        """Called by the trainer once, before it makes the optimisers: what only training needs, such as weight norm."""
+
     def example_inputs(self, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Named inputs of `replay`, on the CPU: what the golden file of a checkpoint holds."""
         raise NotImplementedError(f"{type(self).__name__} must say what its inputs look like")
@@ -174,6 +177,17 @@ class Generator(GANModel):
         )
         inside = low + torch.special.ndtr(latents.double()) * (high - low)
         return torch.special.ndtri(inside).clamp(-truncation, truncation).to(latents.dtype)
+
+
+class Vocoder(Generator):
+    """Maps log-mel spectrograms (B, n_mels, T) to the waveforms (B, 1, T * hop_length) that they were made of.
+
+    It draws nothing: in place of latents stands what `condition` makes of real sound.
+    """
+
+    def condition(self, waveforms: Tensor) -> Tensor:
+        """Waveforms (B, 1, L) in [-1, 1] -> the log-mel spectrograms (B, n_mels, L // hop_length) to make them from."""
+        raise NotImplementedError
 
 
 class Discriminator(GANModel):

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from training_helpers import RECIPE
 
 import ganzoo
 from ganzoo.errors import NotFoundError, UserError
 from ganzoo.training.build import build_trainer
 from ganzoo.training.recipe import load_recipe
-from tests.training_helpers import RECIPE
 
 SHORT = {"training.steps": 2, "training.checkpoint_every": 2, "training.sample_every": None}
 
@@ -60,7 +60,7 @@ def test_a_text_model_keeps_its_vocabulary(tmp_path):
     begun = build_trainer(load_recipe("mle-coco", {**changes, "phases": []}), torch.device("cpu"))[1]
     published = ganzoo.from_pretrained("mle-coco")
     assert begun.networks["generator"].config == published.network.config
-    assert begun.processor.decode(torch.as_tensor(begun.dataset.samples[:1]).long(), "text") == ["a man riding a wave"]
+    assert begun.processor.decode(torch.tensor(begun.dataset.samples[:1]).long(), "text") == ["a man riding a wave"]
 
 
 @pytest.mark.parametrize(

@@ -63,11 +63,11 @@ def command(
         raise UserError(f"{model} makes {pipeline.processor.modality}, which has no {' and no '.join(foreign)}")
     samples = pipeline.sample(num_samples, seed=seed, labels=_parse_labels(labels), **options).samples
 
-    printed = pipeline.sample_file is None
+    printed = pipeline.processor.sample_file is None
     if show or printed:
         click.echo(pipeline.processor.show(samples))
     if output is None and not printed:
-        output = Path("samples") / f"{Path(model).resolve().name.partition('@')[0]}{pipeline.sample_file}"
+        output = Path("samples") / f"{Path(model).resolve().name.partition('@')[0]}{pipeline.processor.sample_file}"
     if output is not None:
         # Where the samples themselves are printed, they have the standard output to themselves.
         for path in pipeline.processor.save_samples(samples, output):

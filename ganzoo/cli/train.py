@@ -51,10 +51,10 @@ def command(recipe: str, overrides: tuple[str, ...], output: Path | None, resume
 
 def _announce(recipe: str, changes: dict[str, Any]) -> None:
     """Says how long a run of several phases will take: some are over in minutes, some go on for days."""
+    from ganzoo.training.devices import resolve_device
     from ganzoo.training.distributed import World
     from ganzoo.training.estimate import describe, estimate_seconds
     from ganzoo.training.recipe import load_recipe
-    from ganzoo.training.trainer import resolve_device
 
     loaded, world = load_recipe(recipe, changes), World.from_environment()
     if loaded.phases and world.is_main:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ganzoo.data.dataset import ArrayDataset, load_data
     from ganzoo.data.sampler import batch_indices
     from ganzoo.data.sources import Source, open_source
-    from ganzoo.data.transforms import random_crop, random_flip
+    from ganzoo.data.transforms import random_crop, random_flip, random_segment
 
 _MODULES = {
     "ArrayDataset": "dataset",
@@ -26,6 +26,7 @@ _MODULES = {
     "open_source": "sources",
     "random_crop": "transforms",
     "random_flip": "transforms",
+    "random_segment": "transforms",
 }
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "open_source",
     "random_crop",
     "random_flip",
+    "random_segment",
 ]
 
 

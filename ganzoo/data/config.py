@@ -77,6 +77,12 @@ class DataConfig(BaseModel):
         le=256,
         description="Random crop to the original size after reflection padding by so many pixels; 0 is no crop.",
     )
+    segment: int | None = Field(
+        default=None,
+        ge=16,
+        le=2**22,
+        description="Train on a random excerpt of so many samples of every clip (vocoders); null for whole clips.",
+    )
     processor: dict[str, Any] = Field(
         default_factory=dict, description="Overrides of the model's processor, such as {fit: pad}."
     )

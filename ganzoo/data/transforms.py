@@ -59,6 +59,29 @@ def random_crop(samples: Tensor, padding: int) -> Tensor:
     return cropped.view(batch, channels, height, width)
 
 
+def random_segment(samples: Tensor, length: int | None) -> Tensor:
+    """Cuts a random excerpt out of each clip.
+
+    Args:
+        samples: (B, C, L), any dtype.
+        length: Samples of the excerpt, at most L; None returns the batch as it is and draws nothing.
+
+    Returns:
+        (B, C, length), same dtype.
+
+    Raises:
+        UserError: The excerpt is longer than the clips.
+    """
+    if length is None:
+        return samples
+    longest = samples.shape[-1]
+    if samples.ndim != 3 or length > longest:
+        raise UserError(f"data.segment={length} must be at most the length of the clips, {longest}, and is for audio.")
+    starts = torch.randint(longest - length + 1, (len(samples), 1, 1), device=samples.device)
+    positions = starts + torch.arange(length, device=samples.device)
+    return samples.gather(2, positions.expand(-1, samples.shape[1], -1))
+
+
 def _reflect(positions: Tensor, size: int) -> Tensor:
     """Folds positions in (-size, 2 * size - 1) back into [0, size)."""
     return (size - 1) - ((size - 1) - positions.abs()).abs()

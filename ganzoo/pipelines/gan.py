@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,9 +33,6 @@ class GANPipeline(Pipeline):
         >>> pipe = ganzoo.from_pretrained("dcgan-mnist")
         >>> pipe(num_samples=16, seed=0).images
     """
-
-    # Ending of the file that `ganzoo sample` writes unless told otherwise; None: it prints what it draws.
-    sample_file: ClassVar[str | None] = ".png"
 
     @property
     def generator(self) -> Generator:

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -35,7 +35,6 @@ class TextPipeline(GANPipeline):
         >>> pipe("a man riding", num_samples=5, seed=0).texts
     """
 
-    sample_file: ClassVar[str | None] = None
     _example_prompts: list[str] | None = None
 
     def __call__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +16,7 @@ from ganzoo.validation import explain
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import Self
 
     from ganzoo.repository import Repository
 
@@ -34,6 +35,8 @@ class Processor(BaseModel):
     processor_type: ClassVar[str] = ""
     modality: ClassVar[str] = ""
     storage_dtype: ClassVar[str] = "uint8"
+    # Ending of the file that `ganzoo sample` writes unless told otherwise; None: it prints what it draws.
+    sample_file: ClassVar[str | None] = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str = "processor") -> Processor:
@@ -65,18 +68,31 @@ class Processor(BaseModel):
 
     def difference(self, other: Processor) -> str | None:
         """Why samples of this processor do not fit a network whose config asks for `other`, in words; None if they do."""
-        if self.sample_shape == other.sample_shape:
+        if self.network_shape == other.network_shape:
             return None
-        return f"is for samples of shape {self.sample_shape}, the network's have {other.sample_shape}"
+        return f"is for samples of shape {self.network_shape}, the network's have {other.network_shape}"
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of one stored sample."""
         raise NotImplementedError
 
+    @property
+    def network_shape(self) -> tuple[int, ...]:
+        """Shape of one sample in the networks' space."""
+        return self.sample_shape
+
+    def fitted(self, raws: Iterable[Any]) -> Self:
+        """The processor with what it has to learn from the training data, such as statistics; mostly itself."""
+        return self
+
     def encode(self, raw: Any) -> np.ndarray:
         """Turns one raw sample into an array of `sample_shape` and `storage_dtype`."""
         raise NotImplementedError
+
+    def encode_all(self, raw: Any) -> list[np.ndarray]:
+        """The samples that one raw one makes, such as the slices of a long recording; mostly one."""
+        return [self.encode(raw)]
 
     def normalize(self, stored: torch.Tensor) -> torch.Tensor:
         """Stored batch -> the networks' space, on the device where it is."""

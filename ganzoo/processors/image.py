@@ -44,6 +44,7 @@ class ImageProcessor(Processor):
 
     processor_type: ClassVar[str] = "image"
     modality: ClassVar[str] = "image"
+    sample_file: ClassVar[str | None] = ".png"
 
     resolution: int = Field(ge=1, le=4096, description="Height and width in pixels.")
     channels: int = Field(3, ge=1, le=64, description="1 grey, 3 RGB, 4 RGBA; other numbers need arrays as input.")

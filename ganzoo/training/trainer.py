@@ -7,10 +7,8 @@ is minimised is the objective's business, what happens between steps (logs, samp
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -20,14 +18,15 @@ from torch import Tensor, nn
 
 from ganzoo.data.dataset import ArrayDataset
 from ganzoo.data.sampler import batch_indices
-from ganzoo.data.transforms import random_crop, random_flip
-from ganzoo.errors import UserError
+from ganzoo.data.transforms import random_crop, random_flip, random_segment
 from ganzoo.losses import clip_weights_
 from ganzoo.processors import Processor
+from ganzoo.training.devices import autocast, resolve_precision
 from ganzoo.training.distributed import World, running_statistics
 from ganzoo.training.ema import EMA
 from ganzoo.training.objectives import Batch, Loss, Objective, StepContext, build_objective
 from ganzoo.training.optimizers import build_optimizer, learning_rate_factor
+from ganzoo.training.phases import Validation, check_copies, plan_phases
 from ganzoo.training.randomness import mix, seed_device
 from ganzoo.training.recipe import Recipe
 from ganzoo.training.sections import PhaseConfig
@@ -68,6 +67,8 @@ class Trainer:
         training = recipe.training
         self.recipe, self.dataset, self.processor = recipe, dataset, processor
         self.device, self.world = device, world or World()
+        for network in networks.values():
+            network.prepare_for_training()
         # Channels-last only touches 4-d weights: 10-20 % faster convolutions, nothing for other networks.
         self.networks = {
             role: network.to(device, memory_format=torch.channels_last).train() for role, network in networks.items()
@@ -84,7 +85,7 @@ class Trainer:
         self.ema = EMA(self.networks[main], half_life, training.ema_rampup) if half_life else None
         self.phases = plan_phases(recipe, objective.updates(training), set(self.networks))
         self.objectives = [build_objective(phase.objective) if phase.objective else objective for phase in self.phases]
-        _check_copies(self.phases, self.networks)
+        check_copies(self.phases, self.networks)
         self._learned = self._prepare_objectives()
         self.total_steps = training.steps
         self.step = self.update = self.skipped = 0
@@ -341,7 +342,9 @@ class Trainer:
             )
             stored, labels = self.dataset.batch(indices)
             stored = stored.to(self.device, non_blocking=True)
-            yield self._to_batch(random_crop(random_flip(stored, data.flip), data.crop_padding), labels)
+            yield self._to_batch(
+                random_segment(random_crop(random_flip(stored, data.flip), data.crop_padding), data.segment), labels
+            )
 
     def _to_batch(self, stored: Tensor, labels: Tensor | None) -> Batch:
         samples = self.processor.normalize(stored)
@@ -368,29 +371,10 @@ class Trainer:
             progress=self.step / self.total_steps,
             phase_progress=(self.step - self.phase_start(self.phase_index)) / phase.steps,
             draw_latents=draw_latents,
-            autocast=partial(_autocast, self.device.type, self.precision),
+            autocast=partial(autocast, self.device.type, self.precision),
             is_logged=is_logged,
         )
         return context
-
-
-class Validation:
-    """What early stopping remembers: the best weights so far, their loss, and how long ago that was."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.best = copy.deepcopy(network).requires_grad_(False)
-        self.reset()
-
-    def reset(self) -> None:
-        self.loss, self.since, self.count = math.inf, 0, 0
-
-    def note(self, loss: float, network: nn.Module) -> None:
-        """Takes a validation in."""
-        self.count += 1
-        self.since += 1
-        if loss < self.loss:
-            self.loss, self.since = loss, 0
-            self.best.load_state_dict(network.state_dict())
 
 
 def sum_terms(terms: Mapping[str, Tensor]) -> Tensor:
@@ -400,85 +384,8 @@ def sum_terms(terms: Mapping[str, Tensor]) -> Tensor:
     return first
 
 
-def plan_phases(recipe: Recipe, default_updates: dict[str, int], roles: set[str]) -> list[PhaseConfig]:
-    """The run's phases with all lengths known.
-
-    Raises:
-        UserError: The lengths do not add up to `training.steps`, or a phase updates a network that is not there.
-    """
-    total = recipe.training.steps
-    phases = list(recipe.phases) or [
-        PhaseConfig(name="adversarial" if len(roles) > 1 else "training", updates=default_updates)
-    ]
-    for phase in phases:
-        unknown = (set(phase.updates) | set(phase.optimizers) | {*phase.copies, *phase.copies.values()}) - roles
-        if unknown or not phase.updates:
-            raise UserError(
-                f"phase {phase.name!r} must update some of {', '.join(sorted(roles))}, not {sorted(unknown)}"
-            )
-    fixed = sum(phase.steps or 0 for phase in phases)
-    open_ = [phase for phase in phases if phase.steps is None]
-    if len(open_) > 1 or (open_ and fixed >= total) or (not open_ and fixed != total):
-        raise UserError(
-            f"the phases' steps must add up to training.steps={total} (given: {fixed}); "
-            "one phase may leave its steps out and takes the rest"
-        )
-    return [phase if phase.steps else phase.model_copy(update={"steps": total - fixed}) for phase in phases]
-
-
-def _check_copies(phases: list[PhaseConfig], networks: Mapping[str, nn.Module]) -> None:
-    shapes = {
-        role: {key: value.shape for key, value in network.state_dict().items()} for role, network in networks.items()
-    }
-    for phase in phases:
-        for role, other in phase.copies.items():
-            if shapes[role] != shapes[other]:
-                raise UserError(
-                    f"phase {phase.name!r} begins the {role} as a copy of the {other}, but their weights have other "
-                    "names or sizes; give both networks the same sizes, or leave copies out"
-                )
-
-
-def resolve_device(name: str, world: World) -> torch.device:
-    """Turns `training.device` into a device.
-
-    Raises:
-        UserError: There is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"unknown device {name!r}; it is auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError("training.device is cuda, but torch sees no GPU; use training.device=cpu or auto")
-        device = torch.device("cuda", device.index if device.index is not None else world.local_rank)
-    return device
-
-
-def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """Turns `training.precision` into the networks' type; `auto` means bf16 where the hardware multiplies it."""
-    if name == "auto":
-        name = "bf16" if has_fast_bf16(device) else "fp32"
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
-
-
-def has_fast_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-
-
 def is_finite(modules: Iterable[nn.Module]) -> bool:
     """Whether every parameter and statistic is finite; waits for the device once."""
     tensors = [tensor for module in modules for tensor in module.state_dict().values() if tensor.is_floating_point()]
     norms = torch._foreach_norm(tensors)
     return math.isfinite(torch.stack([norm.float() for norm in norms]).sum().item())
-
-
-def _autocast(device_type: str, dtype: torch.dtype) -> AbstractContextManager:
-    return torch.autocast(
-        device_type, dtype=dtype if dtype != torch.float32 else torch.bfloat16, enabled=dtype != torch.float32
-    )
