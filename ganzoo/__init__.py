@@ -54,12 +54,20 @@ _EXPORTS = {
     "CheckpointError": "ganzoo.errors",
     "TrainingError": "ganzoo.errors",
     "MissingPackageError": "ganzoo.errors",
+    "AudioGANConfig": "ganzoo.config",
+    "Vocoder": "ganzoo.modeling",
+    "VocoderPipeline": "ganzoo.pipelines",
+    "WaveformProcessor": "ganzoo.processors",
+    "SpectrogramProcessor": "ganzoo.processors",
+    "Recording": "ganzoo.recording",
+    "read_recording": "ganzoo.recording",
 }
 
 __all__ = ["__version__", *_EXPORTS]
 
 if TYPE_CHECKING:
     from ganzoo.catalogue import list_models as list_models
+    from ganzoo.config import AudioGANConfig as AudioGANConfig
     from ganzoo.config import GANConfig as GANConfig
     from ganzoo.config import ImageGANConfig as ImageGANConfig
     from ganzoo.errors import CheckpointError as CheckpointError
@@ -79,14 +87,20 @@ if TYPE_CHECKING:
     from ganzoo.modeling import Discriminator as Discriminator
     from ganzoo.modeling import DiscriminatorOutput as DiscriminatorOutput
     from ganzoo.modeling import Generator as Generator
+    from ganzoo.modeling import Vocoder as Vocoder
     from ganzoo.modeling import create as create
     from ganzoo.pipelines import ClassifierPipeline as ClassifierPipeline
     from ganzoo.pipelines import GANPipeline as GANPipeline
     from ganzoo.pipelines import TextPipeline as TextPipeline
+    from ganzoo.pipelines import VocoderPipeline as VocoderPipeline
     from ganzoo.pipelines import from_pretrained as from_pretrained
     from ganzoo.processors import ImageProcessor as ImageProcessor
     from ganzoo.processors import Processor as Processor
+    from ganzoo.processors import SpectrogramProcessor as SpectrogramProcessor
     from ganzoo.processors import TextProcessor as TextProcessor
+    from ganzoo.processors import WaveformProcessor as WaveformProcessor
+    from ganzoo.recording import Recording as Recording
+    from ganzoo.recording import read_recording as read_recording
     from ganzoo.registry import Family as Family
     from ganzoo.registry import get_family as get_family
     from ganzoo.registry import list_families as list_families

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ganzoo.card_check import CARD_FILE, LIBRARY_NAME, check_card, metadata_problems, split_card
-from ganzoo.card_tables import EXTRA_TAGS, METRIC_WORDS, PIPELINE_TAG
+from ganzoo.card_tables import EXTRA_TAGS, INSTALL, INSTALLS, METRIC_WORDS, PIPELINE_TAG
 from ganzoo.errors import UserError, one_line
 from ganzoo.files import read_text, write_text
 from ganzoo.resources import resource
@@ -40,12 +40,21 @@ MAX_SENTENCE = 300
 _MARKER = re.compile(r"<!-- written by ganzoo[^>]*sha256:([0-9a-f]{64}) -->\s*\Z")
 
 _LOAD = 'pipe = ganzoo.from_pretrained("{source}")'
+_LOAD_CLASSIFIER = 'classifier = ganzoo.from_pretrained("{source}")'
+_WRITE_AUDIO = 'soundfile.write("{name}.wav", output.audios[0].T, output.sampling_rate)'
 _USAGE = {
     ("image", "gan"): (_LOAD, "images = pipe(num_samples=16, seed=0).images"),
-    ("audio", "gan"): (_LOAD, "clips = pipe(num_samples=4, seed=0).audios"),
+    ("audio", "gan"): (_LOAD, "output = pipe(num_samples=4, seed=0)", _WRITE_AUDIO),
+    ("audio", "vocoder"): (
+        _LOAD,
+        'output = pipe("recording.wav")  # its mel spectrogram, and sound again; pipe.vocode(mel) takes yours',
+        _WRITE_AUDIO,
+    ),
     ("text", "gan"): (_LOAD, "texts = pipe(num_samples=8, seed=0).texts"),
+    ("image", "classifier"): (_LOAD_CLASSIFIER, "classes = classifier(pictures).labels"),
+    ("audio", "classifier"): (_LOAD_CLASSIFIER, 'classes = classifier(["recording.wav"]).labels'),
+    ("text", "classifier"): (_LOAD_CLASSIFIER, "classes = classifier(sentences).labels"),
 }
-_CLASSIFIER_USAGE = ('classifier = ganzoo.from_pretrained("{source}")', "classes = classifier(pictures).labels")
 
 
 class MeasuredMetric(BaseModel):
@@ -85,8 +94,9 @@ class CardData(BaseModel):
         summary: One sentence, the first of the card.
         family: Name of the family.
         modality: What it makes, or reads.
-        kind: A pair of adversarial networks, or a classifier for the metrics.
+        kind: A pair of adversarial networks, one that makes sound from mel spectrograms, or a classifier for the metrics.
         num_classes: Classes that can be asked for; None for an unconditional model.
+        sampling_rate: Of audio: samples a second.
         paper_title: Title of the family's paper.
         paper: Its link.
         license: Identifier from the Hub's list; `"other"` needs the two below.
@@ -113,8 +123,9 @@ class CardData(BaseModel):
     summary: str = Field(min_length=1)
     family: str
     modality: Literal["image", "audio", "text"]
-    kind: Literal["gan", "classifier"] = "gan"
+    kind: Literal["gan", "vocoder", "classifier"] = "gan"
     num_classes: int | None = None
+    sampling_rate: int | None = None
     paper_title: str = ""
     paper: str = ""
     license: str
@@ -260,6 +271,7 @@ def _body(data: CardData) -> str:
         name=data.name,
         summary=data.summary,
         samples=_samples(data),
+        install=INSTALLS.get((data.modality, data.kind), INSTALL),
         usage=_usage(data),
         model=_model(data),
         training=_training(data),
@@ -287,10 +299,17 @@ def _sample(data: CardData, name: str) -> str:
     if name.endswith((".png", ".jpg", ".gif")):
         return f"![Samples of {data.name}]({name})"
     if name.endswith((".wav", ".flac", ".mp3", ".ogg")):
-        # The Hub's pages resolve relative addresses of pictures, but not of players.
+        # The Hub's pages resolve relative addresses of pictures, but not of players. Where there are no players, a link.
         base = _files_of(data.repo_id) if data.repo_id else ""
-        return f'<audio controls src="{base}{name}"></audio>'
+        return f'<audio controls src="{base}{name}"></audio>\n\nSound{_order(data)}: [{name}]({name})'
     return f"More: [{name}]({name})" if data.sentences else f"[{name}]({name})"
+
+
+def _order(data: CardData) -> str:
+    """What one hears in turn, as the pipelines arrange it."""
+    if data.kind == "vocoder":
+        return ", each recording followed by its copy"
+    return ", the classes in turn" if data.num_classes else ""
 
 
 def _files_of(repo_id: str) -> str:
@@ -298,14 +317,19 @@ def _files_of(repo_id: str) -> str:
 
 
 def _usage(data: CardData) -> str:
-    load, call = _CLASSIFIER_USAGE if data.kind == "classifier" else _USAGE[data.modality, data.kind]
-    lines = [load.format(source=data.repo_id or data.name)]
-    lines += [] if data.answers else [call]
+    source = data.repo_id or data.name
+    load, *calls = (line.format(source=source, name=data.name) for line in _USAGE[data.modality, data.kind])
+    lines = [load] if data.answers else [load, *calls]
     if data.prompt:
         prompted = "answers" if data.answers else "sentences that begin so"
         prompt = json.dumps(data.prompt, ensure_ascii=False)
         lines.append(f"texts = pipe({prompt}, num_samples=5, seed=0).texts  # {prompted}")
-    return "\n".join(["import ganzoo", "", *lines])
+    imports = (
+        ["import ganzoo", "import soundfile"]
+        if _WRITE_AUDIO in _USAGE[data.modality, data.kind]
+        else ["import ganzoo"]
+    )
+    return "\n".join([*imports, "", *lines])
 
 
 def _model(data: CardData) -> str:
@@ -313,6 +337,7 @@ def _model(data: CardData) -> str:
     rows = [("Family", f"`{data.family}`"), ("Modality", data.modality)]
     rows += [("Paper", f"[{data.paper_title or data.paper}]({data.paper})")] if data.paper else []
     rows += [("Classes to ask for", conditional)] if data.kind == "gan" else []
+    rows += [("Sampling rate", f"{data.sampling_rate:,} Hz")] if data.sampling_rate else []
     rows += [(f"Parameters of the {role}", f"{count:,}") for role, count in data.parameters.items()]
     return _table(("", ""), rows)
 

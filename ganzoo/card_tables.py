@@ -37,11 +37,20 @@ PIPELINE_TAG = {
     ("image", "gan"): "unconditional-image-generation",
     ("text", "gan"): "text-generation",
     ("audio", "gan"): None,
+    ("audio", "vocoder"): "audio-to-audio",
     ("image", "classifier"): "image-classification",
     ("text", "classifier"): "text-classification",
     ("audio", "classifier"): "audio-classification",
 }
-EXTRA_TAGS = {("audio", "gan"): ("audio-generation", "unconditional-audio-generation")}
+EXTRA_TAGS = {
+    ("audio", "gan"): ("audio", "audio-generation", "unconditional-audio-generation"),
+    ("audio", "vocoder"): ("gan", "audio", "neural-vocoder", "text-to-speech", "audio-generation"),
+    ("audio", "classifier"): ("audio",),
+}
+
+INSTALL = "pip install ganzoo"
+# To copy a recording, a vocoder makes its mel spectrogram, by the filters of torchaudio.
+INSTALLS = {("audio", "vocoder"): 'pip install "ganzoo[audio]"'}
 
 _FLOOR_NOTE = "The floor is what real data scores against other real data under the same protocol."
 # Modality -> two heads of the table of metrics, and what is said below it of the first.

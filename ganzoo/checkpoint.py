@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import _WeightNorm
 from torch.overrides import TorchFunctionMode
 
 from ganzoo import __version__
@@ -27,9 +28,32 @@ Network = TypeVar("Network", bound="GANModel")
 
 
 def save_network(network: GANModel, folder: Path) -> None:
-    """Writes `config.json` and `model.safetensors`."""
-    save_tensors(folder / WEIGHTS_FILE, network.state_dict())
+    """Writes `config.json` and `model.safetensors`, the weights as those of a network that is not being trained."""
+    save_tensors(folder / WEIGHTS_FILE, plain_state_dict(network))
     write_text(folder / CONFIG_FILE, network.config.to_json(role=network.role))
+
+
+def plain_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The state of the same network without weight norm: each pair of direction and magnitude is the weight that it makes.
+
+    Other parametrisations stay, because their tensors are state: the vectors of spectral norm.
+    """
+    state = dict(network.state_dict())
+    for path, module in network.named_modules():
+        for name, chain in getattr(module, "parametrizations", {}).items():
+            if not all(isinstance(step, _WeightNorm) for step in chain):
+                continue
+            prefix = f"{path}." if path else ""
+            for key in chain.state_dict():
+                del state[f"{prefix}parametrizations.{name}.{key}"]
+            state[f"{prefix}{name}"] = getattr(module, name).detach()
+    return state
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Parameters of the network as it is saved: weight norm's magnitudes are not among them."""
+    buffers = {name for name, _ in network.named_buffers()}
+    return sum(tensor.numel() for name, tensor in plain_state_dict(network).items() if name not in buffers)
 
 
 def read_network_config(repository: Repository, subfolder: str) -> tuple[str, str, GANConfig]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ganzoo.errors import UserError
+from ganzoo.errors import UserError, shorten
 from ganzoo.validation import explain
 
 if TYPE_CHECKING:
@@ -99,12 +99,28 @@ class ImageGANConfig(GANConfig):
         return value
 
     def processor(self, **overrides: Any) -> Processor:
-        from ganzoo.processors import ImageProcessor
+        """The processor of pictures; with `type="spectrogram"` one of sound, whose spectrograms are the pictures.
 
-        shape = {"resolution": self.resolution, "channels": self.channels}
-        if fixed := sorted(shape.keys() & overrides.keys()):
-            raise UserError(f"the processor's {' and '.join(fixed)} is the model's; set model.{fixed[0]} instead")
-        return ImageProcessor.from_dict({**shape, **overrides})
+        Raises:
+            UserError: An override that is unknown, wrong, or the model's own.
+        """
+        from ganzoo.processors import ImageProcessor, SpectrogramProcessor
+
+        kind = overrides.pop("type", "image")
+        if kind not in ("image", "spectrogram"):
+            raise UserError(f"the processor of an image model is of type image or spectrogram, not {shorten(kind)}")
+        if kind == "image":
+            shape = {"resolution": self.resolution, "channels": self.channels}
+            _check_free(shape, overrides)
+            return ImageProcessor.from_dict({**shape, **overrides})
+        # Half overlap unless told otherwise, as in SpecGAN: 256 and 128 for a picture of 128 bins and frames.
+        overrides.setdefault("hop_length", self.resolution)
+        if not isinstance(overrides["hop_length"], int):
+            raise UserError(f"the processor's hop_length={shorten(overrides['hop_length'])} must be a whole number")
+        length = self.resolution * overrides["hop_length"]
+        shape = {"length": length, "channels": self.channels, "n_fft": 2 * self.resolution}
+        _check_free(shape, overrides)
+        return SpectrogramProcessor.from_dict({**shape, **overrides})
 
 
 class AudioGANConfig(GANConfig):
@@ -123,6 +139,10 @@ class AudioGANConfig(GANConfig):
     def _shape(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of the processor that are the model's."""
         shape = {"length": self.length, "channels": self.channels, "sampling_rate": self.sampling_rate}
-        if fixed := sorted(shape.keys() & overrides.keys()):
-            raise UserError(f"the processor's {' and '.join(fixed)} is the model's; set model.{fixed[0]} instead")
+        _check_free(shape, overrides)
         return shape
+
+
+def _check_free(shape: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    if fixed := sorted(shape.keys() & overrides.keys()):
+        raise UserError(f"the processor's {' and '.join(fixed)} is the model's; set model.{fixed[0]} instead")

@@ -146,9 +146,9 @@ def pull(
 
 def write_catalogue(folder: Path) -> list[CatalogueEntry]:
     """Rebuilds `catalogue.json` from the checkpoint folders under `folder` (maintainers: `make catalogue`)."""
+    from ganzoo.checkpoint import read_processor
     from ganzoo.files import write_text
     from ganzoo.modeling import GANModel
-    from ganzoo.registry import family_modality
 
     entries = []
     for checkpoint in sorted(path.parent for path in folder.glob("*/config.json")):
@@ -158,7 +158,7 @@ def write_catalogue(folder: Path) -> list[CatalogueEntry]:
                 name=checkpoint.name,
                 repo_id=f"ganzoo/{checkpoint.name}",
                 family=network.family,
-                modality=family_modality(network.family),
+                modality=read_processor(LocalRepository(checkpoint)).modality,
                 parameters=sum(parameter.numel() for parameter in network.parameters()),
                 summary=_summary(checkpoint / CARD_FILE),
             )

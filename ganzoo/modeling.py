@@ -15,6 +15,8 @@ from ganzoo.registry import get_family
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from ganzoo.spectral import MelConfig
+
 
 class DiscriminatorOutput(NamedTuple):
     """What one discriminator says of a batch.
@@ -185,6 +187,9 @@ class Vocoder(Generator):
     It draws nothing: in place of latents stands what `condition` makes of real sound.
     """
 
+    mel_config: MelConfig  # what `condition` computes
+    context: int  # frames on either side that a frame's samples depend on
+
     def condition(self, waveforms: Tensor) -> Tensor:
         """Waveforms (B, 1, L) in [-1, 1] -> the log-mel spectrograms (B, n_mels, L // hop_length) to make them from."""
         raise NotImplementedError
@@ -197,12 +202,17 @@ class Discriminator(GANModel):
 
     def example_inputs(self, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
         processor = self.config.processor()
-        dtype = getattr(torch, processor.storage_dtype)
-        limits = torch.iinfo(dtype)
-        shape = (num_samples, *processor.sample_shape)
-        stored = torch.randint(limits.min, limits.max + 1, shape, generator=generator).to(dtype)
+        if processor.network_shape == processor.sample_shape:
+            dtype = getattr(torch, processor.storage_dtype)
+            limits = torch.iinfo(dtype)
+            shape = (num_samples, *processor.sample_shape)
+            samples = processor.normalize(
+                torch.randint(limits.min, limits.max + 1, shape, generator=generator).to(dtype)
+            )
+        else:  # the way to the networks' space may need what only data can tell
+            samples = torch.rand(num_samples, *processor.network_shape, generator=generator) * 2 - 1
         labels = self.config.num_classes and torch.arange(num_samples) % self.config.num_classes
-        return {"samples": processor.normalize(stored), **({} if labels is None else {"labels": labels})}
+        return {"samples": samples, **({} if labels is None else {"labels": labels})}
 
     def replay(self, **inputs: Tensor) -> Tensor:
         return torch.cat([output.logits.reshape(len(output.logits), -1) for output in self(**inputs)], dim=1)

@@ -31,6 +31,7 @@ GREY = ImageProcessor(resolution=8, channels=1)
 class Waves:
     """A processor of another kind: int16 waveforms, stored as they are."""
 
+    modality = "waves"
     storage_dtype = "int16"
     sample_shape = (5,)
 
@@ -39,6 +40,9 @@ class Waves:
 
     def encode(self, raw):
         return np.asarray(raw, dtype=np.int16) * np.int16(self.gain)
+
+    def encode_all(self, raw):
+        return [self.encode(raw)]
 
     def fingerprint(self):
         return f"waves {self.gain}"

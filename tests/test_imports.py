@@ -216,13 +216,16 @@ NETWORKS = {
     "repository",
     "catalogue",
     "golden",
+    "spectral",
+    "recording",
+    "containers",
 }
 ABOVE_NETWORKS = {"data", "metrics", "training", "pipelines", "hub", "evaluation", "verification", "measured", "cli"}
 # Group -> what it may import, or what it must not.
 ALLOWED = {
     **dict.fromkeys(TOOLS, TOOLS),
     "nn": {"errors", "sampling"},
-    "families": {"config", "modeling", "language", "nn", "registry", "errors", "processors"},
+    "families": {"config", "modeling", "language", "nn", "registry", "errors", "processors", "spectral"},
 }
 FORBIDDEN = {
     **dict.fromkeys(NETWORKS, ABOVE_NETWORKS),

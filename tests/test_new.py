@@ -14,7 +14,7 @@ import pytest
 from ganzoo.cli import run
 
 ROOT = Path(__file__).parent.parent
-every_modality = pytest.mark.parametrize("modality", ["image", "text"])
+every_modality = pytest.mark.parametrize("modality", ["image", "audio", "text"])
 
 
 @pytest.fixture
@@ -188,7 +188,6 @@ def test_package_goes_where_it_is_told(checkout, tmp_path):
         (["my_gan", "--modality", "image"], "joined by hyphens"),
         (["dcgan", "--modality", "image"], "family 'dcgan' exists already"),
         (["my-gan", "--modality", "video"], "unknown modality 'video'; it is one of image, audio, text"),
-        (["my-gan", "--modality", "audio"], "there is no template for audio yet, only for image and text"),
         (["my-gan"], "Missing option '--modality'"),
         (["my-gan", "--modality", "image", "--package", "taken"], "taken exists already; give a folder that does not"),
     ],

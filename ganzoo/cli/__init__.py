@@ -19,6 +19,7 @@ from ganzoo.errors import GanzooError
 COMMANDS = {
     "train": "Train a recipe; resume a run.",
     "sample": "Draw samples from a model into files.",
+    "vocode": "Copy a recording through a vocoder.",
     "evaluate": "Measure a model against real data.",
     "list": "List models, families and recipes.",
     "info": "Show what is known of a model, family or recipe.",

@@ -12,13 +12,17 @@ from ganzoo.errors import UserError
 TEMPLATES = Path(__file__).parent / "templates"
 # To be replaced by the author; a link that leads nowhere, so that nobody takes it for the paper.
 PLACEHOLDER_PAPER = "https://arxiv.org/abs/0000.00000"
-# Modalities that have a folder of templates -> what the README creates the networks with.
-ARGUMENTS = {"image": "resolution=32, channels=1", "text": "vocab_size=1000, max_length=24"}
+# Modality -> what the README creates the networks with.
+ARGUMENTS = {
+    "image": "resolution=32, channels=1",
+    "audio": "length=4096, sampling_rate=8000",
+    "text": "vocab_size=1000, max_length=24",
+}
 
 
 @click.command(name="new")
 @click.argument("family")
-@click.option("--modality", required=True, help="What it generates: image or text.")
+@click.option("--modality", required=True, help="What it generates: image, audio or text.")
 @click.option("--package", type=click.Path(path_type=Path), default=None, help="Write a package into this new folder.")
 def command(family: str, modality: str, package: Path | None) -> None:
     """Start the architecture FAMILY: a generator, a discriminator and a recipe that work, to be changed.
@@ -49,8 +53,6 @@ def _check(family: str, modality: str) -> None:
     check_family_name(family)
     if modality not in MODALITIES:
         raise UserError(f"unknown modality {modality!r}; it is one of {', '.join(MODALITIES)}")
-    if modality not in ARGUMENTS:
-        raise UserError(f"there is no template for {modality} yet, only for {' and '.join(ARGUMENTS)}")
     if family in list_families(kind="all"):
         raise UserError(f"family {family!r} exists already; choose another name ('ganzoo list' shows what is taken)")
     if family in list_recipes():

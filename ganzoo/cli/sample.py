@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ganzoo.errors import UserError
+
+if TYPE_CHECKING:
+    from ganzoo.processors import Processor
 
 
 @click.command(name="sample")
@@ -32,9 +35,10 @@ from ganzoo.errors import UserError
     "--output",
     type=click.Path(path_type=Path),
     default=None,
-    help="Pictures: a .png for one sheet, or a folder. Text: a .txt besides what is printed.",
+    help="Pictures: a .png for one sheet, or a folder. Sound: a folder, or a .wav for all in one. Text: a .txt besides what is "
+    "printed.",
 )
-@click.option("--show", is_flag=True, help="Also show pictures in the terminal.")
+@click.option("--show", is_flag=True, help="Also show pictures, or waveforms, in the terminal.")
 def command(
     model: str,
     num_samples: int,
@@ -52,6 +56,7 @@ def command(
     ganzoo sample dcgan-mnist --num 16 --seed 0                 samples/dcgan-mnist.png, one sheet
     ganzoo sample dcgan-mnist --num 8 --show                    in the terminal too
     ganzoo sample runs/mine/pipeline --num 4 --output pictures/ one file a sample
+    ganzoo sample wavegan-digits --num 8 --labels 3             samples/wavegan-digits/: a .wav each, overview.png
     ganzoo sample seqgan-coco --num 10 --prompt "a man"         sentences, printed
     """
     from ganzoo.pipelines import GANPipeline
@@ -67,11 +72,17 @@ def command(
     if show or printed:
         click.echo(pipeline.processor.show(samples))
     if output is None and not printed:
-        output = Path("samples") / f"{Path(model).resolve().name.partition('@')[0]}{pipeline.processor.sample_file}"
+        output = _default_output(model, pipeline.processor)
     if output is not None:
         # Where the samples themselves are printed, they have the standard output to themselves.
         for path in pipeline.processor.save_samples(samples, output):
             click.echo(str(path), err=printed)
+
+
+def _default_output(model: str, processor: Processor) -> Path:
+    """One picture shows many; of sounds each has a file."""
+    name = Path(model).resolve().name.partition("@")[0]
+    return Path("samples") / (name if processor.modality == "audio" else f"{name}{processor.sample_file}")
 
 
 def _parse_labels(text: str | None) -> list[int] | None:

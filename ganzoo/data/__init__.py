@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ganzoo.data.cache import build_cache
     from ganzoo.data.config import DataConfig
     from ganzoo.data.dataset import ArrayDataset, load_data
+    from ganzoo.data.left_out import LeftOut
     from ganzoo.data.sampler import batch_indices
     from ganzoo.data.sources import Source, open_source
     from ganzoo.data.transforms import random_crop, random_flip, random_segment
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "ArrayDataset": "dataset",
     "DataConfig": "config",
+    "LeftOut": "left_out",
     "Source": "sources",
     "batch_indices": "sampler",
     "build_cache": "cache",
@@ -32,6 +34,7 @@ _MODULES = {
 __all__ = [
     "ArrayDataset",
     "DataConfig",
+    "LeftOut",
     "Source",
     "batch_indices",
     "build_cache",

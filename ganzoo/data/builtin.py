@@ -16,6 +16,7 @@ import numpy as np
 from ganzoo.data.config import DataConfig
 from ganzoo.data.docstrings import LEFT_OUT, TEST_SHARE, open_docstrings
 from ganzoo.data.downloads import open_coco_captions
+from ganzoo.data.drums import open_drums
 from ganzoo.data.oracle import open_oracle
 from ganzoo.data.source import Source, no_split
 from ganzoo.errors import UserError, require
@@ -121,6 +122,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 # Name -> reader of a split. A new built-in set is one entry.
 BUILTIN: dict[str, Callable[[DataConfig, str], Source]] = {
     "digits": open_digits,
+    "drums": open_drums,
     "python-docs": open_python_docs,
     "python-docstrings": open_docstrings,
     "coco-captions": open_coco_captions,

@@ -20,7 +20,8 @@ class DataConfig(BaseModel):
         default="digits",
         min_length=1,
         max_length=200,
-        description="A built-in set ('digits', 'python-docs', 'oracle') or the id of a Hub data set, such as 'ylecun/mnist'.",
+        description="A built-in set ('digits', 'drums', 'python-docs', 'oracle') or the id of a Hub data set, such as "
+        "'ylecun/mnist'.",
     )
     name: str | None = Field(
         default=None,
@@ -36,8 +37,9 @@ class DataConfig(BaseModel):
         min_length=1,
         max_length=4096,
         description="A local copy: a parquet file, a folder of parquet files named by split (train.parquet, "
-        "train-00000-of-00002.parquet), a folder of images, optionally in one sub-folder per class, lines of text (a .txt, "
-        "a .tsv of prompt and text, or a folder of them named by split), or the .safetensors of an oracle.",
+        "train-00000-of-00002.parquet), a folder of images or of recordings (WAV, FLAC, OGG, MP3; of both, what there is more "
+        "of), optionally in one sub-folder per class, lines of text (a .txt, a .tsv of prompt and text, or a folder of them "
+        "named by split), or the .safetensors of an oracle.",
     )
     split: str = Field(
         default="train",
@@ -49,7 +51,8 @@ class DataConfig(BaseModel):
         default=None,
         min_length=1,
         max_length=200,
-        description="Column with the samples; by default the first image column, else that of text, sentence or caption.",
+        description="Column with the samples; by default the first of images, else of recordings, else that of text, "
+        "sentence or caption.",
     )
     prompt_column: str | None = Field(
         default=None,
@@ -63,7 +66,9 @@ class DataConfig(BaseModel):
         max_length=200,
         description="Column with the integer labels; by default the column of class labels, if there is one.",
     )
-    limit: int | None = Field(default=None, ge=1, le=10**9, description="Use only the first so many samples.")
+    limit: int | None = Field(
+        default=None, ge=1, le=10**9, description="Use only the first so many samples (pictures, recordings, lines)."
+    )
     holdout: float = Field(
         default=0.0,
         ge=0.0,

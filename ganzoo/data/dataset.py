@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganzoo.data.cache import build_cache, open_cache
+from ganzoo.data.cache import build_cache, read_cache
 from ganzoo.data.config import DataConfig
+from ganzoo.data.left_out import LeftOut
 from ganzoo.data.sources import open_source
 from ganzoo.errors import GanzooError
 
@@ -30,6 +31,7 @@ class ArrayDataset:
         split: The split they are.
         fingerprint: Of the source data, as `Source.fingerprint`.
         class_names: The classes by label, where the data names them.
+        left_out: Recordings that could not be used, counted and named; None if there are none.
     """
 
     samples: np.ndarray
@@ -38,6 +40,7 @@ class ArrayDataset:
     split: str = "train"
     fingerprint: str = ""
     class_names: tuple[str, ...] | None = None
+    left_out: LeftOut | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -81,13 +84,11 @@ def load_data(
     """
     source = open_source(config, split)
     folder = build_cache(source, processor, config.limit, progress=progress)
-    opened = open_cache(folder)
-    if opened is None:
+    content = read_cache(folder)
+    if content is None:
         raise GanzooError(f"The data cache {folder} was removed or damaged while it was being opened; start again.")
-    samples, labels = opened
     return ArrayDataset(
-        samples=samples,
-        labels=labels,
+        **content._asdict(),
         description=source.description,
         split=source.split,
         fingerprint=source.fingerprint,

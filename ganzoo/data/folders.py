@@ -1,7 +1,8 @@
-"""Folders of pictures, optionally in one sub-folder a class."""
+"""Folders of files, one sample each, optionally in one sub-folder a class: pictures here, recordings in `data.audio`."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from ganzoo.data.config import DataConfig
@@ -11,13 +12,27 @@ from ganzoo.errors import UserError
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
 
 
-def holds_images(path: Path) -> bool:
-    """Whether a picture lies anywhere under a folder."""
-    return any(file.suffix.lower() in IMAGE_SUFFIXES for file in visible_files(path))
-
-
 def open_image_folder(config: DataConfig, description: str, path: Path, split: str) -> Source:
     """The pictures of one split."""
+    root, files = files_of_split(
+        config, path, split, IMAGE_SUFFIXES, "neither parquet files nor images nor recordings"
+    )
+    # Only if every image lies in a sub-folder do the sub-folders mean classes.
+    parts = [file.relative_to(root).parts for file in files]
+    class_names = tuple(sorted({names[0] for names in parts})) if all(len(names) > 1 for names in parts) else None
+    return folder_source(description, split, root, files, class_names)
+
+
+def files_of_split(
+    config: DataConfig, path: Path, split: str, suffixes: Collection[str], missing: str
+) -> tuple[Path, list[Path]]:
+    """The folder of a split, and the visible files of a kind anywhere under it.
+
+    Args:
+        path: The data: the folder of the only split, "train", or one that holds nothing but folders named as splits are.
+        suffixes: Endings of the files, in lower case.
+        missing: What the message says that a folder without such files holds.
+    """
     folders = [entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     splits = {folder.name: folder for folder in folders}
     if not splits or not SPLIT_NAMES.issuperset(splits):  # {car, plane, train} are classes
@@ -26,21 +41,23 @@ def open_image_folder(config: DataConfig, description: str, path: Path, split: s
         raise no_split(f"data.path={config.path}", split, splits)
     root = splits[split]
     everything = list(visible_files(root))
-    files = [file for file in everything if file.suffix.lower() in IMAGE_SUFFIXES]
+    files = [file for file in everything if file.suffix.lower() in suffixes]
     if not files:
         deeper = sorted({str(file.parent) for file in everything if file.suffix.lower() == ".parquet"})
         found = sorted({file.suffix.lower() or "files without a suffix" for file in everything})
         hint = (
             f"name one with parquet files: {', '.join(deeper)}" if deeper else f"found {', '.join(found) or 'nothing'}"
         )
-        raise UserError(
-            f"The folder {root} holds neither parquet files nor images ({', '.join(sorted(IMAGE_SUFFIXES))}); {hint}."
-        )
-    # Only if every image lies in a sub-folder do the sub-folders mean classes.
-    parts = [file.relative_to(root).parts for file in files]
-    class_names = tuple(sorted({names[0] for names in parts})) if all(len(names) > 1 for names in parts) else None
+        raise UserError(f"The folder {root} holds {missing} ({', '.join(sorted(suffixes))}); {hint}.")
+    return root, files
+
+
+def folder_source(
+    description: str, split: str, root: Path, files: list[Path], class_names: tuple[str, ...] | None
+) -> Source:
+    """Files as samples; the first folder on the way from `root` is the class, if there are classes."""
     numbers = {name: label for label, name in enumerate(class_names or ())}
-    labels = [numbers[names[0]] if numbers else None for names in parts]
+    labels = [numbers.get(names[0]) if len(names := file.relative_to(root).parts) > 1 else None for file in files]
     return Source(
         description=description,
         split=split,

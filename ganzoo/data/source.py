@@ -25,7 +25,7 @@ class Source:
         description: The data set's public name, or the path where it has none.
         split: The split it is.
         fingerprint: Changes whenever the samples, their order or their labels may have changed.
-        length: Number of samples, at least 1.
+        length: Number of raw samples, at least 1; a recording may become several stored ones, or none.
         iterate: Starts a fresh pass over (raw sample, label or None), in a fixed order.
         class_names: The classes by label, where the data names them.
         vocab_size: Of data that are token ids already, the number of different ones; None of all other data.

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ganzoo.data.audio import AUDIO_SUFFIXES, open_audio_folder
 from ganzoo.data.builtin import BUILTIN
 from ganzoo.data.config import DataConfig
-from ganzoo.data.folders import holds_images, open_image_folder
+from ganzoo.data.folders import IMAGE_SUFFIXES, open_image_folder
 from ganzoo.data.oracle import open_oracle_file
-from ganzoo.data.source import SPLIT_NAMES, Source, is_visible_file, split_of
+from ganzoo.data.source import SPLIT_NAMES, Source, is_visible_file, split_of, visible_files
 from ganzoo.data.tables import open_hub, open_parquet
 from ganzoo.data.texts import TEXT_SUFFIXES, open_texts, text_files
 from ganzoo.errors import NotFoundError, UserError, did_you_mean
@@ -79,8 +81,13 @@ def _open_path(config: DataConfig, split: str) -> Source:
             splits.setdefault(split_of(file), []).append(file)
     if splits:
         return open_parquet(config, description, splits, split)
+    suffixes = Counter(file.suffix.lower() for file in visible_files(path))
+    images, recordings = (sum(suffixes[suffix] for suffix in kind) for kind in (IMAGE_SUFFIXES, AUDIO_SUFFIXES))
+    # Of a folder with both, what there is more of are the samples: pictures with a jingle, or songs with their covers.
+    if recordings > images:
+        return open_audio_folder(config, description, path, split)
     texts, class_names = text_files(path)
-    if texts and not holds_images(path):  # beside pictures, train.txt is a list of them
+    if texts and not images:  # beside pictures or recordings, train.txt is a list of them
         return open_texts(config, description, texts, split, class_names)
     return open_image_folder(config, description, path, split)
 

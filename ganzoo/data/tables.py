@@ -1,7 +1,8 @@
 """Tables: parquet files and data sets of the Hugging Face Hub.
 
-Both share one reader, because both are Arrow tables whose schema carries the features that `datasets` knows (images, class
-names); local files need no `datasets`, and no second copy in its cache.
+Both share one reader, because both are Arrow tables whose schema carries the features that `datasets` knows (images,
+recordings, class names); local files need no `datasets`, and no second copy in its cache. Pictures and recordings stay the
+bytes of their files, so `datasets` decodes nothing and needs no codec of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 IMAGE_COLUMNS = ("image", "img", "picture")
+AUDIO_COLUMNS = ("audio", "recording", "speech")
 TEXT_COLUMNS = ("text", "sentence", "caption", "captions")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 ROWS_AT_A_TIME = 64  # bounds the memory of reading: 64 large photographs are about 100 MB
@@ -165,13 +167,17 @@ def _sample_column(config: DataConfig, description: str, features: dict[str, dic
     if config.sample_column is not None:
         _check_column("sample_column", config.sample_column, description, features)
         return config.sample_column
-    images = [name for name, feature in features.items() if feature.get("_type") == "Image"]
+    images, recordings = (
+        [name for name, feature in features.items() if feature.get("_type") == kind] for kind in ("Image", "Audio")
+    )
     texts = [name for name in TEXT_COLUMNS if name in features and _holds_text(features[name])]
-    found = images + [name for name in IMAGE_COLUMNS if name in features] + texts
+    images += [name for name in IMAGE_COLUMNS if name in features]
+    recordings += [name for name in AUDIO_COLUMNS if name in features and _holds_files(features[name])]
+    found = images + recordings + texts
     if not found:
         raise UserError(
-            f"{description} has no image or text column; name the one with the samples by data.sample_column "
-            f"(there is {', '.join(features)})."
+            f"{description} holds no recordings and has no image or text column; name the one with the samples by "
+            f"data.sample_column (there is {', '.join(features)})."
         )
     return found[0]
 
@@ -189,6 +195,12 @@ def _label_column(config: DataConfig, description: str, features: dict[str, dict
 
 def _holds_text(feature: dict[str, Any]) -> bool:
     return str(feature.get("dtype")) in ("string", "large_string", "string_view")
+
+
+def _holds_files(feature: dict[str, Any]) -> bool:
+    """Bytes, or records with them and a path, as `datasets` stores files; without its own metadata, or with metadata that
+    does not say what they are."""
+    return "bytes" in feature or re.match(r"struct<.*\bbytes: |(large_)?binary", str(feature.get("dtype"))) is not None
 
 
 def _holds_labels(feature: dict[str, Any]) -> bool:

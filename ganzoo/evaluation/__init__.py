@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.errors import UserError
-from ganzoo.evaluation.image import classifier_accuracy, evaluate_images
+from ganzoo.evaluation.audio import evaluate_audio
+from ganzoo.evaluation.classifier import classifier_accuracy
+from ganzoo.evaluation.image import evaluate_images
 from ganzoo.evaluation.request import Request, data_config
 from ganzoo.evaluation.text import evaluate_text
+from ganzoo.evaluation.vocoder import evaluate_vocoder
 from ganzoo.pipelines import Pipeline, from_pretrained
 
 if TYPE_CHECKING:
@@ -17,11 +20,14 @@ if TYPE_CHECKING:
     from ganzoo.metrics.embedders import Embedder
     from ganzoo.metrics.evaluate import MetricResult
 
-# (role of the main network, modality) -> how it is measured.
+# (kind of pipeline, modality of its processor) -> how it is measured.
 EVALUATIONS: dict[tuple[str, str], Callable[[Request], list[MetricResult]]] = {
-    ("generator", "image"): evaluate_images,
-    ("generator", "text"): evaluate_text,
+    ("gan", "image"): evaluate_images,
+    ("gan", "audio"): evaluate_audio,
+    ("gan", "text"): evaluate_text,
+    ("vocoder", "audio"): evaluate_vocoder,
     ("classifier", "image"): classifier_accuracy,
+    ("classifier", "audio"): classifier_accuracy,
 }
 
 
@@ -42,15 +48,18 @@ def evaluate(
 
     Args:
         model: A pipeline, or whatever `from_pretrained` takes.
-        metrics: Names of metrics: of pictures those of `ganzoo.metrics.METRICS`; of text those of
+        metrics: Names of metrics: of pictures those of `ganzoo.metrics.METRICS`; of sound the same and `label_accuracy`,
+            `nearest_training`, `nearest_self`, `frechet_audio_distance`; of vocoders `log_mel_l1`, `multi_resolution_stft`,
+            `mel_cepstral_distortion`, `resynthesis_accuracy`, `real_time_factor`; of text those of
             `ganzoo.metrics.text.TEXT_METRICS`, and `nll_test`, `entropy`, `nll_oracle`. For a classifier it is always its
             accuracy.
-        num_samples: Generated samples. Real pictures are the whole split, or its first `num_samples` if it is larger;
-            real sentences are always the whole split.
+        num_samples: Generated samples, or copied clips. Of a larger split the first `num_samples` pictures are taken, of
+            sound as many at random; real sentences are always the whole split.
         data: The `data` section of a recipe, e.g. `{"path": "../mnist"}`; its keys go over those of the recipe.
         split: Split of the data to compare with; if it is left out and the data has no such split as the recipe names,
             the training split.
-        embedder: Of pictures: `"pixels"`, `"inception"`, a classifier checkpoint, or an `Embedder`.
+        embedder: Of pictures: `"pixels"`, `"inception"`; of sound: `"log-mel"`, `"clap"`; of both a classifier checkpoint,
+            or an `Embedder`.
         temperature: Of text: divides the logits, for the samples and for the likelihoods alike.
         seed: Seed of the first sample; sample i has seed + i.
         floor: Also measure real data in place of the generated samples: what a perfect model would get.
@@ -77,7 +86,7 @@ def evaluate(
         floor=floor,
         progress=progress,
     )
-    kind = pipeline.network.role, pipeline.processor.modality
+    kind = pipeline.kind, pipeline.processor.modality
     if kind not in EVALUATIONS:
         raise UserError(f"a {kind[0]} of {kind[1]} cannot be measured yet")
     return EVALUATIONS[kind](request)

@@ -1,4 +1,4 @@
-"""Measuring pictures, and those who judge them."""
+"""Measuring generated pictures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-
-from ganzoo.errors import UserError
 
 if TYPE_CHECKING:
     from ganzoo.data.dataset import ArrayDataset
@@ -28,7 +26,7 @@ def evaluate_images(request: Request) -> list[MetricResult]:
     return evaluate_samples(
         _generated(request),
         _stored(real, count),
-        embedder=request.embedder,
+        embedder=request.embedder or "pixels",
         metrics=request.metrics or DEFAULT_METRICS,
         seed=request.seed,
         dataset=real.description,
@@ -47,22 +45,3 @@ def _generated(request: Request) -> Iterator[torch.Tensor]:
     for start in range(0, count, BATCH):
         drawn = pipeline.sample(min(BATCH, count - start), seed=request.seed + start, batch_size=BATCH)
         yield pipeline.processor.to_stored(drawn.samples)
-
-
-def classifier_accuracy(request: Request) -> list[MetricResult]:
-    """The share of the split whose class the classifier names.
-
-    Raises:
-        UserError: The data has no labels.
-    """
-    pipeline, real = request.pipeline, request.real
-    if real.labels is None:
-        raise UserError(f"{real.description} has no labels to compare a classifier with")
-    correct = 0
-    with torch.inference_mode():
-        for start in range(0, len(real), BATCH):
-            stored, labels = real.batch(np.arange(start, min(start + BATCH, len(real))))
-            logits = pipeline.network(pipeline.processor.normalize(stored.to(pipeline.device))).logits
-            correct += int((logits.argmax(dim=1).cpu() == labels).sum())
-    accuracy = correct / len(real)
-    return [request.result("accuracy", accuracy, num_real=len(real), num_generated=0, embedder="the model itself")]

@@ -17,11 +17,19 @@ from ganzoo.metrics.embedders import (
     fit_images,
     get_embedder,
 )
-from ganzoo.metrics.evaluate import METRICS, Metric, MetricResult, embed_images, evaluate_samples
+from ganzoo.metrics.evaluate import (
+    METRICS,
+    Metric,
+    MetricResult,
+    embed_samples,
+    evaluate_embeddings,
+    evaluate_samples,
+)
 from ganzoo.metrics.frechet import GaussianStatistics, frechet_distance, frechet_from_statistics
 from ganzoo.metrics.inception_score import InceptionScore, inception_score
 from ganzoo.metrics.kid import KID, kernel_inception_distance, polynomial_mmd
 from ganzoo.metrics.manifold import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
+from ganzoo.metrics.nearest import nearest_distances, nearest_distances_within
 
 __all__ = [
     "KID",
@@ -40,7 +48,8 @@ __all__ = [
     "PrecisionRecall",
     "class_balance",
     "density_coverage",
-    "embed_images",
+    "embed_samples",
+    "evaluate_embeddings",
     "evaluate_samples",
     "fit_images",
     "frechet_distance",
@@ -48,6 +57,8 @@ __all__ = [
     "get_embedder",
     "inception_score",
     "kernel_inception_distance",
+    "nearest_distances",
+    "nearest_distances_within",
     "polynomial_mmd",
     "precision_recall",
 ]

@@ -1,4 +1,4 @@
-"""Embedders: what turns pictures into the features that distances compare, and the probabilities that scores read.
+"""Embedders: what turns samples into the features that distances compare, and the probabilities that scores read.
 
 A number means nothing without its embedder, so every embedder has a name and every result carries it.
 """
@@ -17,9 +17,9 @@ from ganzoo.errors import GanzooError, NotFoundError, UserError, did_you_mean, r
 from ganzoo.metrics.validation import check_images
 
 if TYPE_CHECKING:
-    from ganzoo.processors import ImageProcessor
+    from ganzoo.processors import Processor
 
-BUILT_IN = ("pixels", "inception")
+BUILT_IN = ("pixels", "inception", "log-mel", "clap")
 
 
 class Embedding(NamedTuple):
@@ -35,11 +35,14 @@ class Embedding(NamedTuple):
 
 
 class Embedder(Protocol):
-    """Anything with a name that maps uint8 images `(B, C, H, W)` to an `Embedding`."""
+    """Anything with a name that maps uint8 images `(B, C, H, W)`, or int16 waveforms `(B, C, L)`, to an `Embedding`.
+
+    It refuses what it is not for: an embedder of pictures has no meaning for sound.
+    """
 
     name: str
 
-    def __call__(self, images: Tensor) -> Embedding: ...
+    def __call__(self, samples: Tensor) -> Embedding: ...
 
 
 class PixelEmbedder:
@@ -55,9 +58,11 @@ class PixelEmbedder:
 
 
 class ClassifierEmbedder:
-    """A classifier of ours: the layer before its logits, and its class probabilities."""
+    """A classifier of ours, of pictures or of sound: the layer before its logits, and its class probabilities."""
 
-    def __init__(self, network: nn.Module, processor: ImageProcessor, name: str) -> None:
+    def __init__(
+        self, network: nn.Module, processor: Processor, name: str, *, sampling_rate: int | None = None
+    ) -> None:
         """Wraps a network.
 
         Args:
@@ -65,10 +70,12 @@ class ClassifierEmbedder:
                 such as `ganzoo.ClassifierOutput`; it is put into `eval()` mode.
             processor: The one the network was trained with.
             name: Printed and saved with every number.
+            sampling_rate: Of the waveforms that it is to hear, in Hz; by default the processor's.
         """
         self.network = network.eval()
         self.processor = processor
         self.name = name
+        self.sampling_rate = sampling_rate
 
     def to(self, device: str | torch.device) -> ClassifierEmbedder:
         """Moves the network; returns itself."""
@@ -76,12 +83,21 @@ class ClassifierEmbedder:
         return self
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Embedding:
-        """Maps uint8 images `(B, C, H, W)` of any size, grey or RGB, to features and probabilities."""
-        channels, height, width = self.processor.sample_shape
-        fitted = fit_images(images, channels, height, width).to(_device(self.network))
-        output = self.network(self.processor.normalize(fitted))
+    def __call__(self, samples: Tensor) -> Embedding:
+        """Maps uint8 images `(B, C, H, W)` of any size, grey or RGB, to features and probabilities; a classifier of sound
+        int16 waveforms `(B, C, L)` of any length.
+        """
+        fitted = self._fit_sound(samples) if self.processor.modality == "audio" else self._fit_image(samples)
+        output = self.network(self.processor.normalize(fitted.to(_device(self.network))))
         return Embedding(output.features.float(), output.logits.float().softmax(dim=1))
+
+    def _fit_image(self, images: Tensor) -> Tensor:
+        return fit_images(images, *self.processor.sample_shape)
+
+    def _fit_sound(self, waveforms: Tensor) -> Tensor:
+        from ganzoo.metrics.audio import fit_waveforms
+
+        return fit_waveforms(waveforms, self.sampling_rate or self.processor.sampling_rate, self.processor)
 
 
 class InceptionEmbedder:
@@ -167,31 +183,53 @@ def fit_images(images: Tensor, channels: int, height: int, width: int) -> Tensor
     return values.round().to(torch.uint8).expand(-1, channels, -1, -1)
 
 
-def get_embedder(embedder: str | Path | Embedder) -> Embedder:
+def get_embedder(embedder: str | Path | Embedder, *, sampling_rate: int | None = None) -> Embedder:
     """Returns the embedder of a name, or the object itself when it is one.
 
     Args:
-        embedder: `"pixels"`, `"inception"`, or a classifier checkpoint: its folder, its name in the catalogue, or its
-            `org/name` on the Hub. Networks are loaded here, not before.
+        embedder: Of pictures `"pixels"`, `"inception"`; of sound `"log-mel"`, `"clap"` or `"clap:FOLDER"`; of either a
+            classifier checkpoint: its folder, its name in the catalogue, or its `org/name` on the Hub. Networks are loaded
+            here, not before.
+        sampling_rate: Of the waveforms that it is to hear, in Hz; by default what its network was trained with.
 
     Raises:
         NotFoundError: There is no such embedder or checkpoint.
-        UserError: The checkpoint holds something other than a classifier, or the object is no embedder.
+        UserError: The checkpoint holds something other than a classifier, or the object is no embedder; `"log-mel"` without
+            a sampling rate.
         MissingPackageError: `"inception"` without its packages.
-        GanzooError: The weights of `"inception"` cannot be downloaded.
+        GanzooError: The weights of `"inception"` or `"clap"` cannot be downloaded.
     """
     if not isinstance(embedder, str | Path):
         if not callable(embedder) or not isinstance(getattr(embedder, "name", None), str):
             raise UserError(f"an embedder is a name or a callable with a name, not {type(embedder).__name__}")
         return embedder
+    kind, _, source = str(embedder).partition(":")
     if embedder == "pixels":
         return PixelEmbedder()
     if embedder == "inception":
         return InceptionEmbedder()
-    return _load_classifier(embedder)
+    if embedder == "log-mel":
+        return _log_mel(sampling_rate)
+    if kind == "clap":
+        return _clap(source, sampling_rate)
+    return _load_classifier(embedder, sampling_rate)
 
 
-def _load_classifier(source: str | Path) -> ClassifierEmbedder:
+def _log_mel(sampling_rate: int | None) -> Embedder:
+    from ganzoo.metrics.audio import LogMelEmbedder
+
+    if sampling_rate is None:
+        raise UserError("the embedder 'log-mel' must be told the sampling rate of what it hears")
+    return LogMelEmbedder(sampling_rate)
+
+
+def _clap(source: str, sampling_rate: int | None) -> Embedder:
+    from ganzoo.metrics.audio import CLAP_REPOSITORY, ClapEmbedder
+
+    return ClapEmbedder(source or CLAP_REPOSITORY, sampling_rate=sampling_rate)
+
+
+def _load_classifier(source: str | Path, sampling_rate: int | None) -> ClassifierEmbedder:
     from ganzoo.checkpoint import load_network, read_processor
     from ganzoo.modeling import Classifier, GANModel
     from ganzoo.repository import open_repository
@@ -201,14 +239,13 @@ def _load_classifier(source: str | Path) -> ClassifierEmbedder:
         network, processor = load_network(repository, GANModel), read_processor(repository)
     except NotFoundError as error:
         hint = did_you_mean(str(source), BUILT_IN)
-        raise NotFoundError(
-            f"{error} (an embedder is 'pixels', 'inception', or a classifier checkpoint.{hint})"
-        ) from error
+        known = ", ".join(repr(name) for name in BUILT_IN)
+        raise NotFoundError(f"{error} (an embedder is {known}, or a classifier checkpoint.{hint})") from error
     if not isinstance(network, Classifier):
         raise UserError(f"{str(source)!r} holds a {type(network).__name__}; an embedder must be a classifier")
     # A folder's own name, not its path: the name is published with the numbers.
     name = Path(source).resolve().name if Path(source).is_dir() else str(source)
-    return ClassifierEmbedder(network, processor, name)
+    return ClassifierEmbedder(network, processor, name, sampling_rate=sampling_rate)
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -1,4 +1,4 @@
-"""From two sets of pictures to numbers that say what they are."""
+"""From two sets of samples to numbers that say what they are."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ganzoo.metrics.frechet import frechet_distance
 from ganzoo.metrics.inception_score import inception_score
 from ganzoo.metrics.kid import kernel_inception_distance
 from ganzoo.metrics.manifold import density_coverage, precision_recall
-from ganzoo.metrics.validation import check_images
+from ganzoo.metrics.validation import check_samples
 
 BATCH_SIZE = 256
 
-Images = Tensor | Iterable[Tensor]
+SampleSet = Tensor | Iterable[Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class MetricResult:
         seed: Of the samples and of the metric's own random choices.
         parameters: Settings of the metric, e.g. `{"k": 3}`.
         details: What else it found, e.g. `{"standard_error": 0.0001}`.
-        floor: The same distance between two sets of real samples: what a perfect generator would reach.
+        floor: What real samples get in place of the generated ones; of a distance, two sets of real samples.
         ganzoo_version: Software that measured it.
         torch_version: Likewise.
     """
@@ -66,6 +66,7 @@ class MetricResult:
 
     def __str__(self) -> str:
         context = [] if self.floor is None else [f"floor {_short(self.floor)}"]
+        context += [f"Griffin-Lim {_short(self.details['griffin_lim'])}"] if "griffin_lim" in self.details else []
         if "min_share" in self.details:
             shares = f"{self.details['min_share']:.1%} to {self.details['max_share']:.1%}"
             context.append(f"KL to uniform; a class has {shares} of the samples")
@@ -91,11 +92,24 @@ class Measurement(NamedTuple):
     details: dict[str, Any] = {}
 
 
+class Choices(NamedTuple):
+    """What a metric leaves open.
+
+    Attributes:
+        seed: Of random subsets and splits.
+        splits: Of the inception score. The paper's 10 suit its 50,000 samples; a part with few samples of each class
+            scores too low.
+    """
+
+    seed: int = 0
+    splits: int = 10
+
+
 class Metric(NamedTuple):
     """How a metric is computed.
 
     Attributes:
-        compute: `(generated, real, seed)` -> measurements by name. Metrics that share a computation share the
+        compute: `(generated, real, choices)` -> measurements by name. Metrics that share a computation share the
             function, and it runs once for all of them.
         higher_is_better: Direction.
         needs: What it reads of an embedding.
@@ -103,40 +117,40 @@ class Metric(NamedTuple):
         is_distance: It has a floor, which two sets of real samples give.
     """
 
-    compute: Callable[[Embedding, Embedding | None, int], dict[str, Measurement]]
+    compute: Callable[[Embedding, Embedding | None, Choices], dict[str, Measurement]]
     higher_is_better: bool
     needs: Literal["features", "probabilities"] = "features"
     compares: bool = True
     is_distance: bool = False
 
 
-def _frechet_distance(generated: Embedding, real: Embedding, seed: int) -> dict[str, Measurement]:
+def _frechet_distance(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, Measurement]:
     return {"frechet_distance": Measurement(frechet_distance(generated.features, real.features))}
 
 
-def _kid(generated: Embedding, real: Embedding, seed: int) -> dict[str, Measurement]:
-    kid = kernel_inception_distance(generated.features, real.features, seed=seed)
+def _kid(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, Measurement]:
+    kid = kernel_inception_distance(generated.features, real.features, seed=choices.seed)
     parameters = {"subsets": kid.subsets, "subset_size": kid.subset_size}
     return {"kid": Measurement(kid.mean, parameters, {"standard_error": kid.standard_error})}
 
 
-def _precision_recall(generated: Embedding, real: Embedding, seed: int) -> dict[str, Measurement]:
+def _precision_recall(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, Measurement]:
     found = precision_recall(generated.features, real.features, k=3)
     return {name: Measurement(value, {"k": 3}) for name, value in found._asdict().items()}
 
 
-def _density_coverage(generated: Embedding, real: Embedding, seed: int) -> dict[str, Measurement]:
+def _density_coverage(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, Measurement]:
     found = density_coverage(generated.features, real.features, k=5)
     return {name: Measurement(value, {"k": 5}) for name, value in found._asdict().items()}
 
 
-def _inception_score(generated: Embedding, real: Embedding | None, seed: int) -> dict[str, Measurement]:
-    score = inception_score(generated.probabilities, splits=10, seed=seed)
-    details = {"standard_deviation": score.standard_deviation}
-    return {"inception_score": Measurement(score.mean, {"splits": 10}, details)}
+def _inception_score(generated: Embedding, real: Embedding | None, choices: Choices) -> dict[str, Measurement]:
+    score = inception_score(generated.probabilities, splits=choices.splits, seed=choices.seed)
+    details = {} if score.standard_deviation is None else {"standard_deviation": score.standard_deviation}
+    return {"inception_score": Measurement(score.mean, {"splits": choices.splits}, details)}
 
 
-def _class_balance(generated: Embedding, real: Embedding | None, seed: int) -> dict[str, Measurement]:
+def _class_balance(generated: Embedding, real: Embedding | None, choices: Choices) -> dict[str, Measurement]:
     found = class_balance(generated.probabilities)
     details = {name: getattr(found, name) for name in ("min_share", "max_share", "entropy")}
     return {"class_balance": Measurement(found.kl_to_uniform, {}, {"counts": list(found.counts), **details})}
@@ -156,66 +170,97 @@ METRICS: dict[str, Metric] = {
 
 @torch.no_grad()
 def evaluate_samples(
-    generated: Images,
-    real: Images | None,
+    generated: SampleSet,
+    real: SampleSet | None,
     *,
     embedder: str | Path | Embedder,
     metrics: Sequence[str] = ("frechet_distance",),
     seed: int = 0,
+    splits: int = 10,
     dataset: str | None = None,
     split: str | None = None,
-    reference: Images | None = None,
+    reference: SampleSet | None = None,
     progress: bool = True,
     device: str | torch.device | None = None,
 ) -> list[MetricResult]:
-    """Measures generated pictures, mostly against real ones. Each set is embedded once, and only if a metric needs it.
+    """Measures generated samples, mostly against real ones. Each set is embedded once, and only if a metric needs it.
 
     Args:
-        generated: uint8 `(N, C, H, W)`, or an iterable of such batches.
-        real: The same for real pictures; None when no metric compares.
+        generated: Images, uint8 `(N, C, H, W)`, or waveforms, int16 `(N, C, L)`; or an iterable of such batches.
+        real: The same for real samples; None when no metric compares.
         embedder: A name for `get_embedder`, or an embedder.
         metrics: Names of `METRICS`; the results come in this order.
         seed: Of the metrics' random subsets and splits; recorded.
+        splits: Parts of the samples whose inception scores are averaged; recorded.
         dataset: Where `real` is from; recorded.
         split: Which part of it; recorded.
         reference: A third set, real like the second (the training split against the test split): its distances to
             `real` are the floors. It is thinned to at most as many samples as there are generated ones, because the
             Fréchet distance depends on their number.
         progress: Show a bar on standard error.
-        device: Where to embed; by default where the embedder and the pictures are. The metrics are computed on the
+        device: Where to embed; by default where the embedder and the samples are. The metrics are computed on the
             CPU, in float64, so that a number does not depend on the device.
 
     Raises:
         UserError: An unknown metric; one that needs class probabilities with an embedder that has none, or real
-            samples without any; too few samples; pictures that are not uint8; features that are not finite.
+            samples without any; too few samples; samples that the embedder is not for; features that are not finite.
         NotFoundError: An unknown embedder.
     """
-    chosen = _choose(metrics, real)
+    chosen = _choose(metrics, has_real=real is not None)
     embedder = get_embedder(embedder)
     if device is not None and hasattr(embedder, "to"):
         embedder = embedder.to(device)
-    distances = [metric for metric in chosen.values() if metric.is_distance]
     classified = [name for name, metric in chosen.items() if metric.needs == "probabilities"]
+    compares = any(metric.compares for metric in chosen.values())
+    has_floor = reference is not None and any(metric.is_distance for metric in chosen.values())
 
-    embed = partial(embed_images, embedder=embedder, progress=progress, device=device)
-    generated_set = embed(generated, name="generated", needed_for=classified)
-    real_set = embed(real, name="real") if any(metric.compares for metric in chosen.values()) else None
-    found = _compute(chosen.values(), generated_set, real_set, seed)
-    floors = {}
-    if reference is not None and distances:
-        reference_set = _thin(embed(reference, name="reference"), len(generated_set.features), seed)
-        floors = {
-            name: floor._replace(details={"num_reference": len(reference_set.features)})
-            for name, floor in _compute(distances, reference_set, real_set, seed).items()
-        }
+    embed = partial(embed_samples, embedder=embedder, progress=progress, device=device)
+    return evaluate_embeddings(
+        embed(generated, name="generated", needed_for=classified),
+        embed(real, name="real") if compares else None,
+        reference=embed(reference, name="reference") if has_floor else None,
+        metrics=metrics,
+        embedder=embedder.name,
+        seed=seed,
+        splits=splits,
+        dataset=dataset,
+        split=split,
+    )
+
+
+def evaluate_embeddings(
+    generated: Embedding,
+    real: Embedding | None,
+    *,
+    embedder: str,
+    metrics: Sequence[str] = ("frechet_distance",),
+    seed: int = 0,
+    splits: int = 10,
+    dataset: str | None = None,
+    split: str | None = None,
+    reference: Embedding | None = None,
+) -> list[MetricResult]:
+    """`evaluate_samples` for what has been embedded already; `embedder` is the name of what did it.
+
+    Raises:
+        UserError: An unknown metric; one that needs real samples without any; too few samples; features that are not
+            finite.
+    """
+    chosen = _choose(metrics, has_real=real is not None)
+    choices = Choices(seed, splits)
+    found = _compute(chosen.values(), generated, real, choices)
+    floors: dict[str, Measurement] = {}
+    if reference is not None and (distances := [metric for metric in chosen.values() if metric.is_distance]):
+        reference = _thin(reference, len(generated.features), seed)
+        floors = _counted(_compute(distances, reference, real, choices), reference)
     return [
         _result(
             name,
             found[name],
             floors.get(name),
-            num_generated=len(generated_set.features),
-            num_real=len(real_set.features) if metric.compares else 0,
-            embedder=embedder.name,
+            num_generated=len(generated.features),
+            num_real=len(real.features) if metric.compares else 0,
+            embedder=embedder,
             dataset=dataset,
             split=split,
             seed=seed,
@@ -224,11 +269,11 @@ def evaluate_samples(
     ]
 
 
-def embed_images(
-    images: Images,
+def embed_samples(
+    samples: SampleSet,
     *,
     embedder: Embedder,
-    name: str = "images",
+    name: str = "samples",
     needed_for: Sequence[str] = (),
     progress: bool = False,
     device: str | torch.device | None = None,
@@ -236,7 +281,7 @@ def embed_images(
     """Embeds a set, batch by batch; the result lies on the CPU.
 
     Args:
-        images: uint8 `(N, C, H, W)`, or an iterable of such batches.
+        samples: Images, uint8 `(N, C, H, W)`, or waveforms, int16 `(N, C, L)`; or an iterable of such batches.
         embedder: Maps a batch to an `Embedding`.
         name: The set in words, for the bar and for errors.
         needed_for: Metrics that read the probabilities; without probabilities the first batch is an error.
@@ -244,16 +289,16 @@ def embed_images(
         device: Where to move each batch first; by default nowhere.
 
     Raises:
-        UserError: No images, images that are not uint8, or probabilities that are needed and missing.
+        UserError: No samples, samples of another kind than the embedder's, or probabilities that are needed and missing.
     """
     from tqdm import tqdm
 
-    total = len(images) if isinstance(images, Tensor) else None
-    batches = images.split(BATCH_SIZE) if isinstance(images, Tensor) else images
+    total = len(samples) if isinstance(samples, Tensor) else None
+    batches = samples.split(BATCH_SIZE) if isinstance(samples, Tensor) else samples
     features, probabilities = [], []
     with tqdm(total=total, desc=f"embedding {name}", unit=" samples", disable=not progress, leave=False) as bar:
         for batch in batches:
-            embedding = embedder(check_images(batch).to(device))
+            embedding = embedder(check_samples(batch).to(device))
             if needed_for and embedding.probabilities is None:
                 raise UserError(
                     f"{', '.join(needed_for)} read class probabilities, which the embedder {embedder.name!r} does not "
@@ -268,7 +313,7 @@ def embed_images(
     return Embedding(torch.cat(features), torch.cat(probabilities) if probabilities else None)
 
 
-def _choose(names: Sequence[str], real: Images | None) -> dict[str, Metric]:
+def _choose(names: Sequence[str], *, has_real: bool) -> dict[str, Metric]:
     if isinstance(names, str):
         names = [names]
     if not names:
@@ -277,19 +322,23 @@ def _choose(names: Sequence[str], real: Images | None) -> dict[str, Metric]:
         if name not in METRICS:
             known = ", ".join(METRICS)
             raise UserError(f"there is no metric {name!r}.{did_you_mean(name, METRICS)} The metrics are: {known}")
-        if real is None and METRICS[name].compares:
+        if METRICS[name].compares and not has_real:
             raise UserError(f"{name} compares with real samples, but none are given")
     return {name: METRICS[name] for name in names}
 
 
 def _compute(
-    metrics: Iterable[Metric], generated: Embedding, real: Embedding | None, seed: int
+    metrics: Iterable[Metric], generated: Embedding, real: Embedding | None, choices: Choices
 ) -> dict[str, Measurement]:
     found: dict[str, Measurement] = {}
     # dict.fromkeys: each shared computation once, in a fixed order.
     for compute in dict.fromkeys(metric.compute for metric in metrics):
-        found |= compute(generated, real, seed)
+        found |= compute(generated, real, choices)
     return found
+
+
+def _counted(floors: dict[str, Measurement], reference: Embedding) -> dict[str, Measurement]:
+    return {name: floor._replace(details={"num_reference": len(reference.features)}) for name, floor in floors.items()}
 
 
 def _thin(embedding: Embedding, count: int, seed: int) -> Embedding:

@@ -5,6 +5,7 @@ from ganzoo.pipelines.classifier import ClassifierPipeline, ClassifierResult
 from ganzoo.pipelines.gan import CARD_SAMPLES, GANPipeline, Samples
 from ganzoo.pipelines.loading import PIPELINES, from_pretrained, pipeline_class
 from ganzoo.pipelines.text import TextPipeline
+from ganzoo.pipelines.vocoder import VocoderPipeline
 
 __all__ = [
     "CARD_SAMPLES",
@@ -16,6 +17,7 @@ __all__ = [
     "Pipeline",
     "Samples",
     "TextPipeline",
+    "VocoderPipeline",
     "from_pretrained",
     "pipeline_class",
 ]

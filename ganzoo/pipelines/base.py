@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ganzoo.checkpoint import load_network, save_network
+from ganzoo.checkpoint import count_parameters, load_network, save_network
 from ganzoo.config import CONFIG_FILE
 from ganzoo.errors import UserError
 from ganzoo.files import write_text
 from ganzoo.hub import PushResult, push_saved
-from ganzoo.modeling import Discriminator, GANModel
+from ganzoo.modeling import Discriminator, GANModel, Vocoder
 from ganzoo.processors import Processor
 from ganzoo.registry import Family, get_family
 from ganzoo.repository import Repository
@@ -73,12 +73,20 @@ class Pipeline:
 
         pipeline = from_pretrained(source, **options)
         if not isinstance(pipeline, cls):
-            raise UserError(f"{source} makes a {type(pipeline).__name__}, not a {cls.__name__}")
+            hint = "; see 'ganzoo vocode --help'" if pipeline.kind == "vocoder" else ""
+            raise UserError(f"{source} makes a {type(pipeline).__name__}, not a {cls.__name__}{hint}")
         return pipeline
 
     @property
     def family(self) -> Family:
         return get_family(self.network.family)
+
+    @property
+    def kind(self) -> str:
+        """What its card says that it is: a "gan", a "vocoder" or a "classifier"."""
+        if isinstance(self.network, Vocoder):
+            return "vocoder"
+        return "gan" if self.family.is_gan else "classifier"
 
     @property
     def config(self) -> Any:
@@ -186,22 +194,20 @@ class Pipeline:
             name=recipe.name if recipe else name,
             summary=(card and card.summary) or f"A {family.summary.partition(' (')[0]}.",
             family=family.name,
-            modality=family.modality,
-            kind="gan" if family.is_gan else "classifier",
+            # An image network with a spectrogram processor makes sound.
+            modality=self.processor.modality,
+            kind=self.kind,
             num_classes=self.config.num_classes,
+            sampling_rate=getattr(self.processor, "sampling_rate", None),
             paper_title=family.summary,
             paper=family.paper,
             license=card.license if card else "apache-2.0",
             datasets=[dataset] if dataset and "/" in dataset else [],
             data=f"`{dataset}`, split `{recipe.data.split}`" if recipe else "",
             metrics=self.metrics,
-            parameters={role: _count(network) for role, network in networks.items() if network is not None},
+            parameters={role: count_parameters(network) for role, network in networks.items() if network is not None},
             training=self.training,
             recipe=recipe.name if recipe else None,
             limitations=[card.limitations] if card and card.limitations else [],
             **examples,
         )
-
-
-def _count(network: GANModel) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())

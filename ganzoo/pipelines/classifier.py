@@ -14,10 +14,13 @@ from ganzoo.errors import UserError
 from ganzoo.golden import GOLDEN_FILE, save_golden
 from ganzoo.pipelines.base import Pipeline
 
+# Modality -> what is judged.
+A_SAMPLE = {"image": "picture", "audio": "recording"}
+
 
 @dataclass
 class ClassifierResult:
-    """Judgement of pictures: `labels` (B,) int64, `probabilities` (B, num_classes), `features` (B, feature_dim)."""
+    """Judgement of samples: `labels` (B,) int64, `probabilities` (B, num_classes), `features` (B, feature_dim)."""
 
     labels: Tensor
     probabilities: Tensor
@@ -25,22 +28,29 @@ class ClassifierResult:
 
 
 class ClassifierPipeline(Pipeline):
-    """Judges pictures with a classifier."""
+    """Judges pictures or recordings with a classifier.
+
+    Example:
+        >>> classifier = ganzoo.from_pretrained("digit-classifier")
+        >>> classifier("three.png").labels
+    """
 
     @torch.inference_mode()
     def __call__(self, samples: Any, *, batch_size: int = 64) -> ClassifierResult:
-        """Classifies pictures.
+        """Classifies samples.
 
         Args:
-            samples: A picture or a list of pictures: anything the processor's `encode` reads (PIL, arrays, paths).
-            batch_size: Pictures judged at once.
+            samples: One or a list: anything the processor's `encode` reads, such as paths, pictures of PIL, or recordings.
+                Of a recording that is longer than what the classifier hears, the beginning counts.
+            batch_size: Samples judged at once.
 
         Raises:
-            UserError: A picture cannot be read.
+            UserError: A sample cannot be read.
         """
-        listed = samples if isinstance(samples, (list, tuple)) else [samples]
+        # A `Recording` is a tuple too, but one sample.
+        listed = samples if isinstance(samples, list) or type(samples) is tuple else [samples]
         if not listed:
-            raise UserError("there is no picture to classify")
+            raise UserError(f"there is no {A_SAMPLE.get(self.processor.modality, 'sample')} to classify")
         stored = torch.from_numpy(np.stack([self.processor.encode(sample) for sample in listed]))
         outputs = [
             self.network(self.processor.normalize(part.to(self.device)).to(self.network.dtype))

@@ -16,6 +16,8 @@ from ganzoo.pipelines.base import Pipeline
 from ganzoo.pipelines.drawing import check_positive, count_samples, sources_of
 
 CARD_SAMPLES = 64
+# Modality -> what a call gives unless it asks for something else.
+OUTPUT_TYPE = {"image": "pil", "audio": "np"}
 
 
 class Samples(NamedTuple):
@@ -32,6 +34,9 @@ class GANPipeline(Pipeline):
     Example:
         >>> pipe = ganzoo.from_pretrained("dcgan-mnist")
         >>> pipe(num_samples=16, seed=0).images
+        >>> pipe = ganzoo.from_pretrained("wavegan-digits")
+        >>> output = pipe(num_samples=4, labels=3, seed=0)
+        >>> soundfile.write("three.wav", output.audios[0].T, output.sampling_rate)
     """
 
     @property
@@ -47,7 +52,7 @@ class GANPipeline(Pipeline):
         seed: int | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         latents: Tensor | None = None,
-        output_type: str = "pil",
+        output_type: str | None = None,
         batch_size: int = 64,
     ) -> Any:
         """Draws samples.
@@ -66,11 +71,13 @@ class GANPipeline(Pipeline):
             generator: Instead of a seed: one `torch.Generator`, from which the samples are drawn one after another, or
                 a list with one for each.
             latents: Instead of either: (num_samples, latent_dim).
-            output_type: `"pil"`, `"np"` or `"pt"`; see the processor.
+            output_type: Of pictures `"pil"` (the default), `"np"` or `"pt"`; of sound `"np"` (the default) or `"pt"`; see the
+                processor.
             batch_size: Samples computed at once.
 
         Returns:
-            An object with the samples (`.images` for pictures), their `labels` and `latents`.
+            An object with the samples, their `labels` and `latents`: of pictures `.images`; of sound `.audios`, float32
+            (num_samples, channels, length) in [-1, 1], with their `.sampling_rate` in Hz.
 
         Raises:
             UserError: Arguments that contradict each other or the model.
@@ -84,7 +91,8 @@ class GANPipeline(Pipeline):
             latents=latents,
             batch_size=batch_size,
         )
-        return self.processor.output(drawn.samples, output_type, labels=drawn.labels, latents=drawn.latents)
+        kind = output_type if output_type is not None else OUTPUT_TYPE[self.processor.modality]
+        return self.processor.output(drawn.samples, kind, labels=drawn.labels, latents=drawn.latents)
 
     @torch.inference_mode()
     def sample(
@@ -113,7 +121,7 @@ class GANPipeline(Pipeline):
         return Samples(outputs[0] if len(outputs) == 1 else torch.cat(outputs), chosen, drawn)
 
     def save_preview(self, folder: Path, name: str, *, num_samples: int = CARD_SAMPLES, seed: int = 0) -> list[str]:
-        """Writes samples for a person to look at, the classes of a conditional model in turn.
+        """Writes samples for a person to look at or listen to, the classes of a conditional model in turn.
 
         Returns:
             The names of the files.

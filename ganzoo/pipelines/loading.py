@@ -8,11 +8,12 @@ import torch
 
 from ganzoo.checkpoint import load_network, read_processor
 from ganzoo.errors import UserError
-from ganzoo.modeling import GANModel
+from ganzoo.modeling import GANModel, Vocoder
 from ganzoo.pipelines.base import Pipeline
 from ganzoo.pipelines.classifier import ClassifierPipeline
 from ganzoo.pipelines.gan import GANPipeline
 from ganzoo.pipelines.text import TextPipeline
+from ganzoo.pipelines.vocoder import VocoderPipeline
 from ganzoo.registry import get_family
 from ganzoo.repository import open_repository
 
@@ -29,6 +30,8 @@ def pipeline_class(network: GANModel, *, where: str = "the checkpoint") -> type[
     """
     if network.role not in PIPELINES:
         raise UserError(f"{where} holds a {network.role} alone; load it with ganzoo.Discriminator.from_pretrained")
+    if isinstance(network, Vocoder):
+        return VocoderPipeline
     modality = get_family(network.family).modality
     return MODALITY_PIPELINES.get((network.role, modality), PIPELINES[network.role])
 

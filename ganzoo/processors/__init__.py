@@ -8,24 +8,31 @@ from typing import Any
 from ganzoo.errors import CheckpointError, UserError, did_you_mean
 from ganzoo.processors.base import PROCESSOR_FILE, Processor
 from ganzoo.processors.image import MAX_PIXELS, ImageOutput, ImageProcessor, make_grid, to_pil
+from ganzoo.processors.spectrogram import SpectrogramProcessor
 from ganzoo.processors.text import TextOutput, TextProcessor, fit_text_processor
+from ganzoo.processors.waveform import AudioOutput, WaveformProcessor
 
 __all__ = [
     "MAX_PIXELS",
     "PROCESSORS",
     "PROCESSOR_FILE",
+    "AudioOutput",
     "ImageOutput",
     "ImageProcessor",
     "Processor",
+    "SpectrogramProcessor",
     "TextOutput",
     "TextProcessor",
+    "WaveformProcessor",
     "fit_text_processor",
     "make_grid",
     "processor_from_json",
     "to_pil",
 ]
 
-PROCESSORS: dict[str, type[Processor]] = {kind.processor_type: kind for kind in (ImageProcessor, TextProcessor)}
+PROCESSORS: dict[str, type[Processor]] = {
+    kind.processor_type: kind for kind in (ImageProcessor, TextProcessor, WaveformProcessor, SpectrogramProcessor)
+}
 
 
 def processor_from_json(values: Mapping[str, Any], *, where: str) -> Processor:

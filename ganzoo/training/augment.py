@@ -93,18 +93,64 @@ def _in_random_span(samples: Tensor, positions: Tensor) -> Tensor:
     return (positions >= start) & (positions < start + size)
 
 
+def random_gain(samples: Tensor) -> Tensor:
+    """Makes each clip louder or softer, by a factor in [0.5, 1.5], and turns half of them upside down.
+
+    Args:
+        samples: (B, C, L).
+    """
+    gain = 0.5 + torch.rand((len(samples), 1, 1), device=samples.device)
+    sign = torch.where(torch.rand_like(gain) < 0.5, -1.0, 1.0)
+    return samples * (gain * sign).to(samples.dtype)
+
+
+def random_delay(samples: Tensor) -> Tensor:
+    """Moves each clip in time by at most an eighth of its length, earlier or later, and fills with silence.
+
+    Args:
+        samples: (B, C, L). A clip below 8 samples is not moved.
+    """
+    length = samples.shape[2]
+    places = torch.arange(length, device=samples.device)
+    largest = int(length * MAX_SHIFT)
+    places = places - torch.randint(-largest, largest + 1, (len(samples), 1, 1), device=samples.device)
+    inside = (places >= 0) & (places < length)
+    moved = samples.gather(2, places.clamp(0, length - 1).expand(-1, samples.shape[1], -1))
+    return torch.where(inside, moved, 0.0)
+
+
+def random_silence(samples: Tensor) -> Tensor:
+    """Silences a quarter of each clip around a place drawn per clip: as large a part as `random_cutout` takes of a picture.
+
+    Args:
+        samples: (B, C, L).
+    """
+    length = samples.shape[2]
+    size = length // 4
+    start = torch.randint(length - size % 2 + 1, (len(samples), 1, 1), device=samples.device) - size // 2
+    places = torch.arange(length, device=samples.device)
+    return torch.where((places >= start) & (places < start + size), 0.0, samples)
+
+
 AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "color": random_color,
     "translation": random_translation,
     "cutout": random_cutout,
 }
+# The same three kinds of change for sound: of amplitude, of place, of what is there.
+SOUND_AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gain": random_gain,
+    "translation": random_delay,
+    "cutout": random_silence,
+}
+KINDS = {4: ("pictures (B, C, H, W)", AUGMENTATIONS), 3: ("clips (B, C, L)", SOUND_AUGMENTATIONS)}
 
 
 def parse_policy(policy: str) -> tuple[str, ...]:
     """Splits and checks a DiffAugment policy.
 
     Args:
-        policy: Names of `AUGMENTATIONS` separated by commas, e.g. `"color,translation,cutout"`.
+        policy: Names of `AUGMENTATIONS` and `SOUND_AUGMENTATIONS` separated by commas, e.g. `"color,translation,cutout"`.
 
     Returns:
         The names, in the order in which they are applied.
@@ -113,32 +159,37 @@ def parse_policy(policy: str) -> tuple[str, ...]:
         UserError: An unknown name, or no name at all.
     """
     names = tuple(name.strip() for name in policy.split(","))
+    known = [*AUGMENTATIONS, *(SOUND_AUGMENTATIONS.keys() - AUGMENTATIONS.keys())]
     for name in names:
-        if name not in AUGMENTATIONS:
+        if name not in known:
             raise UserError(
-                f"There is no augmentation '{name}' (in the policy '{policy}').{did_you_mean(name, AUGMENTATIONS)} "
-                f"A policy is one or several of {', '.join(AUGMENTATIONS)}, separated by commas."
+                f"There is no augmentation '{name}' (in the policy '{policy}').{did_you_mean(name, known)} "
+                f"A policy is one or several of {', '.join(known)}, separated by commas."
             )
     return names
 
 
 def diff_augment(samples: Tensor, policy: str) -> Tensor:
-    """Augments a batch of images differentiably (Zhao et al. 2020), every sample by its own random draw.
+    """Augments a batch of pictures or of clips differentiably (Zhao et al. 2020), every sample by its own random draw.
 
     Args:
-        samples: (B, C, H, W) in [-1, 1], any number of channels.
+        samples: (B, C, H, W) or (B, C, L) in [-1, 1], any number of channels.
         policy: See `parse_policy`.
 
     Returns:
         The augmented batch, of the same shape, dtype and memory format.
 
     Raises:
-        UserError: A policy that is not valid, or samples that are not a batch of images.
+        UserError: A policy that is not valid for them, or samples that are neither.
     """
-    if samples.ndim != 4:
-        raise UserError(f"DiffAugment is for batches of images (B, C, H, W), got the shape {tuple(samples.shape)}.")
+    if samples.ndim not in KINDS:
+        known = " and ".join(words for words, _ in KINDS.values())
+        raise UserError(f"DiffAugment is for batches of {known}, got the shape {tuple(samples.shape)}.")
+    words, functions = KINDS[samples.ndim]
     for name in parse_policy(policy):
-        samples = AUGMENTATIONS[name](samples)
+        if name not in functions:
+            raise UserError(f"{words} cannot be augmented by '{name}'; there is {', '.join(functions)}.")
+        samples = functions[name](samples)
     return samples
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Augmentation = Literal["color", "translation", "cutout"]
+Augmentation = Literal["color", "gain", "translation", "cutout"]
 LOSSES = ("minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic")
 Positive = Annotated[int, Field(ge=1, le=10**12)]
 
@@ -164,12 +164,24 @@ class CooperativeConfig(Section):
     )
 
 
+class VocoderConfig(Section):
+    """Objective of a mel vocoder (Kong et al., 2020): least squares, feature matching, distance of the spectrograms."""
+
+    type: Literal["vocoder"] = Field("vocoder", description="Which objective.")
+    adversarial: bool = Field(
+        True, description="With the discriminator; false for the spectrograms' distance alone, as a first phase."
+    )
+    feature_matching: float = Field(2.0, ge=0, le=1e6, description="Weight of the discriminators' features' distance.")
+    mel_weight: float = Field(45.0, gt=0, le=1e6, description="Weight of the log-mel spectrograms' distance.")
+
+
 ObjectiveConfig = Annotated[
     AdversarialConfig
     | ClassificationConfig
     | LikelihoodConfig
     | PolicyGradientConfig
     | GumbelConfig
-    | CooperativeConfig,
+    | CooperativeConfig
+    | VocoderConfig,
     Field(discriminator="type"),
 ]

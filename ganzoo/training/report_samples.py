@@ -9,9 +9,9 @@ import base64
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,7 +25,8 @@ MAX_SAMPLES = 24
 _MAX_IMAGE_SIDE = 1024
 _THUMBNAIL_SIDE = 256
 _SMALL_SIDE = 512  # smaller grids are enlarged with visible pixels, not blurred
-_MAX_AUDIO_BYTES = 4_000_000
+_MAX_AUDIO_BYTES = 4_000_000  # of one recording
+_MAX_ALL_AUDIO_BYTES = 12_000_000
 _MAX_TEXT = 200_000  # characters that are read of a sheet of sentences
 _MAX_SENTENCES = 64
 _MAX_COMPARED = 16
@@ -44,13 +45,10 @@ def show_samples(run_dir: Path, rows: list[Row]) -> str:
         if path is not None and math.isfinite(step):
             files[name] = (step, path)
     ordered = sorted(files.values())
-    kinds = ((".png", _load_image, _grids), (".wav", _load_audio, _audio), (".txt", _load_sentences, _sentences))
-    parts = []
-    for suffix, load, show in kinds:
-        found = _load_evenly([item for item in ordered if item[1].suffix.lower() == suffix], load)
-        if found:
-            parts.append(f'<div class="card">{show(found)}</div>')
-    return section("Samples through time", "\n".join(parts)) if parts else ""
+    texts = [(step, path) for step, path in ordered if path.suffix.lower() == ".txt"]
+    parts = [_seen_and_heard(_previews(ordered)), _sentences(_load_sheets(texts))]
+    cards = [f'<div class="card">{part}</div>' for part in parts if part]
+    return section("Samples through time", "\n".join(cards)) if cards else ""
 
 
 def read_text(path: Path, limit: int = -1) -> str:
@@ -71,11 +69,10 @@ def _inside(root: Path, name: str) -> Path | None:
         return None
 
 
-def _load_evenly(files: Sequence[tuple[float, Path]], load: Callable[[Path], T | None]) -> list[tuple[float, T]]:
-    """Loads at most `MAX_SAMPLES` of the files, evenly chosen with first and last; leaves out unreadable ones."""
-    chosen = sorted({round(i) for i in np.linspace(0, len(files) - 1, min(len(files), MAX_SAMPLES))}) if files else []
-    loaded = ((files[index][0], load(files[index][1])) for index in chosen)
-    return [(step, content) for step, content in loaded if content is not None]
+def _evenly(items: Sequence[T], count: int) -> list[T]:
+    """At most `count` of the items, evenly chosen with the first and the last; of a count of one, the last."""
+    chosen = np.linspace(len(items) - 1, 0, min(len(items), count))
+    return [items[index] for index in sorted({round(index) for index in chosen})]
 
 
 def _player(sheets: Sequence[str], steps: Sequence[float], thumbnails: tuple[str, str] = ("", "")) -> str:
@@ -99,7 +96,73 @@ def _player(sheets: Sequence[str], steps: Sequence[float], thumbnails: tuple[str
     )
 
 
-# Pictures
+# Pictures and sound
+
+
+class _Preview(NamedTuple):
+    """The files of one preview: a picture, a recording, or the picture of a recording with the recording."""
+
+    step: float
+    picture: Path | None
+    recording: Path | None
+
+
+class _Sheet(NamedTuple):
+    """What is shown of one preview; at least one of the last three. `silent` names a recording too long to be held here."""
+
+    step: float
+    picture: Any | None
+    sound: bytes | None
+    silent: str
+
+
+def _previews(files: Sequence[tuple[float, Path]]) -> list[_Preview]:
+    """Pairs the .png and the .wav that one step gave one name."""
+    pairs: dict[tuple[float, Path], dict[str, Path]] = {}
+    for step, path in files:
+        if path.suffix.lower() in (".png", ".wav"):
+            pairs.setdefault((step, path.with_suffix("")), {})[path.suffix.lower()] = path
+    return [_Preview(step, found.get(".png"), found.get(".wav")) for (step, _), found in pairs.items()]
+
+
+def _seen_and_heard(previews: list[_Preview]) -> str:
+    sheets = [sheet for sheet in _load(_evenly(previews, MAX_SAMPLES)) if sheet.picture or sheet.sound]
+    if any(sheet.picture for sheet in sheets):
+        return _gallery(sheets)
+    return f'<div class="audio">{"".join(map(_recording, reversed(sheets)))}</div>' if sheets else ""
+
+
+def _load(previews: Sequence[_Preview]) -> list[_Sheet]:
+    """Reads the files: all pictures, and evenly so many recordings that the page stays small enough to be passed on."""
+    sizes = {preview.recording: _size(preview.recording) for preview in previews if preview.recording}
+    short = [path for path, size in sizes.items() if 0 < size <= _MAX_AUDIO_BYTES]
+    room = _MAX_ALL_AUDIO_BYTES // max((sizes[path] for path in short), default=1)
+    heard = set(_evenly(short, max(1, room)))
+    sheets = []
+    for step, picture, recording in previews:
+        sound = _load_audio(recording) if recording in heard else None
+        silent = (
+            f"{recording.parent.name}/{recording.name}"
+            if recording and recording not in heard and sizes[recording]
+            else ""
+        )
+        sheets.append(_Sheet(step, _load_image(picture) if picture else None, sound, silent))
+    return sheets
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _load_audio(path: Path) -> bytes | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return content if content.startswith(b"RIFF") else None
 
 
 def _load_image(path: Path) -> Any | None:
@@ -113,6 +176,19 @@ def _load_image(path: Path) -> Any | None:
         return None  # PIL raises SyntaxError for some broken PNGs
 
 
+def _gallery(sheets: list[_Sheet]) -> str:
+    """One sheet at a time: the picture, and under it what it sounds like."""
+    shown = [
+        (_image_tag(sheet.picture, _MAX_IMAGE_SIDE, step_name(sheet.step)) if sheet.picture else "") + _sound(sheet)
+        for sheet in sheets
+    ]
+    thumbnails = [
+        _image_tag(sheet.picture, _THUMBNAIL_SIDE, "") if sheet.picture and len(sheets) > 1 else ""
+        for sheet in (sheets[0], sheets[-1])
+    ]
+    return _player(shown, [sheet.step for sheet in sheets], (thumbnails[0], thumbnails[1]))
+
+
 def _image_tag(image: Any, side: int, alt: str) -> str:
     kind = "small" if max(image.size) < _SMALL_SIDE and side > _THUMBNAIL_SIDE else ""
     if max(image.size) > side:
@@ -124,34 +200,16 @@ def _image_tag(image: Any, side: int, alt: str) -> str:
     return f'<img class="{kind}" alt="{escape(alt)}" src="data:image/png;base64,{data}">'
 
 
-def _grids(grids: list[tuple[float, Any]]) -> str:
-    steps, images = zip(*grids, strict=True)
-    sheets = [_image_tag(image, _MAX_IMAGE_SIDE, step_name(step)) for step, image in grids]
-    ends = (
-        [_image_tag(image, _THUMBNAIL_SIDE, "") for image in (images[0], images[-1])] if len(grids) > 1 else ["", ""]
-    )
-    return _player(sheets, steps, (ends[0], ends[1]))
+def _recording(sheet: _Sheet) -> str:
+    return f'<div><span class="quiet">{step_name(sheet.step)}</span>{_sound(sheet)}</div>'
 
 
-# Sound
-
-
-def _load_audio(path: Path) -> bytes | None:
-    try:
-        content = path.read_bytes() if path.stat().st_size <= _MAX_AUDIO_BYTES else b""
-    except OSError:
-        return None
-    return content if content.startswith(b"RIFF") else None
-
-
-def _audio(files: list[tuple[float, bytes]]) -> str:
-    players = "\n".join(
-        f'<div><span class="quiet">{step_name(step)}</span>'
-        '<audio controls preload="none" '
-        f'src="data:audio/wav;base64,{base64.b64encode(content).decode()}"></audio></div>'
-        for step, content in reversed(files)
-    )
-    return f'<div class="audio">{players}</div>'
+def _sound(sheet: _Sheet) -> str:
+    if sheet.sound is None:
+        return f'<p class="quiet">To be heard: {escape(sheet.silent)}</p>' if sheet.silent else ""
+    data = base64.b64encode(sheet.sound).decode()
+    name = escape(f"What {step_name(sheet.step)} sounds like")
+    return f'<audio controls preload="none" aria-label="{name}" src="data:audio/wav;base64,{data}"></audio>'
 
 
 # Sentences
@@ -163,7 +221,14 @@ def _load_sentences(path: Path) -> list[str] | None:
     return text.removesuffix("\n").split("\n") if text else None
 
 
+def _load_sheets(files: Sequence[tuple[float, Path]]) -> list[tuple[float, list[str]]]:
+    loaded = [(step, _load_sentences(path)) for step, path in _evenly(files, MAX_SAMPLES)]
+    return [(step, sentences) for step, sentences in loaded if sentences]
+
+
 def _sentences(sheets: list[tuple[float, list[str]]]) -> str:
+    if not sheets:
+        return ""
     steps, texts = zip(*sheets, strict=True)
     shown = _player([_list(sentences) for sentences in texts], steps)
     return shown + _comparison(sheets) if len(sheets) > 1 else shown

@@ -88,6 +88,7 @@ table.sentences { table-layout: fixed; min-width: 36rem; }
 table.sentences td { white-space: normal; overflow-wrap: anywhere; vertical-align: top; line-height: 1.4; }
 .audio { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: .8rem; }
 audio { width: 100%; display: block; margin-top: .3rem; }
+.sheet audio { max-width: 38rem; margin: .6rem auto 0; }
 details { margin-top: .6rem; }
 summary { cursor: pointer; color: var(--muted); font-size: .9rem; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 0 2rem;
@@ -116,7 +117,10 @@ for (const player of document.querySelectorAll(".player")) {
   let timer = null;
   const stop = () => { clearInterval(timer); timer = null; play.textContent = "\\u25b6 Play"; };
   const show = (index) => {
-    sheets.forEach((sheet, i) => { sheet.hidden = i !== index; });
+    sheets.forEach((sheet, i) => {
+      sheet.hidden = i !== index;
+      if (sheet.hidden) sheet.querySelector("audio")?.pause();
+    });
     slider.value = index;
     step.textContent = sheets[index].dataset.step;
   };

@@ -139,6 +139,7 @@ class RunLoop:
             self.trackers = create_trackers(self.folder)
             self._replay(restored)
         self.bar = self._progress_bar()
+        self._tell_left_out(is_new=restored is None)
         self._mark, self._marked_step = time.monotonic(), self.trainer.step
 
     def step(self, stop: threading.Event | None = None) -> None:
@@ -375,6 +376,17 @@ class RunLoop:
             "precision": str(self.trainer.precision),
         }
         self.trackers.log({**event, "step": step, "total_steps": self.trainer.total_steps, **facts})
+
+    def _tell_left_out(self, *, is_new: bool) -> None:
+        """Warns of recordings that could not be used; the log of a run says it once."""
+        dataset = self.trainer.dataset
+        if dataset.left_out is None:
+            return
+        message = dataset.left_out.sentence(f"{dataset.description} ({dataset.split})")
+        self._warn(message)
+        if is_new and self.world.is_main:
+            row = {"event": "warning", "step": self.trainer.step, "name": "left-out-recordings", "message": message}
+            self.trackers.log(row)
 
     def _progress_bar(self) -> ProgressBar | None:
         if self.quiet or not self.world.is_main:

@@ -15,6 +15,7 @@ from ganzoo.training.objectives.cooperative import CooperativeObjective
 from ganzoo.training.objectives.gumbel import GumbelObjective
 from ganzoo.training.objectives.likelihood import LikelihoodObjective
 from ganzoo.training.objectives.policy_gradient import PolicyGradientObjective
+from ganzoo.training.objectives.vocoder import VocoderObjective
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "adversarial": AdversarialObjective,
@@ -23,6 +24,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "policy-gradient": PolicyGradientObjective,
     "gumbel": GumbelObjective,
     "cooperative": CooperativeObjective,
+    "vocoder": VocoderObjective,
 }
 
 
