@@ -78,11 +78,11 @@ def test_dcgan_mnist_draws_all_ten_digits_in_fair_shares():
 
 def test_dcgan_mnist_draws_fair_shares_today():
     """Measured again, on fewer samples: 2,000 samples put a class's share within about 2 points of the truth."""
-    from ganzoo.metrics import class_balance, embed_images, get_embedder
+    from ganzoo.metrics import class_balance, embed_samples, get_embedder
 
     pipe = ganzoo.from_pretrained("dcgan-mnist")
     samples = pipe.processor.to_stored(pipe.sample(2000, seed=10**6, batch_size=250).samples)
-    balance = class_balance(embed_images(samples, embedder=get_embedder("digit-classifier")).probabilities)
+    balance = class_balance(embed_samples(samples, embedder=get_embedder("digit-classifier")).probabilities)
     assert balance.min_share > 0.04 and balance.max_share < 0.17
 
 

@@ -17,7 +17,11 @@ import click
     "--data", default=None, help="A local copy of the data (file or folder), a Hub data set id, or 'digits'."
 )
 @click.option("--split", default=None, help="Split to compare with.")
-@click.option("--embedder", default=None, help="Of pictures: 'pixels', 'inception', or a classifier checkpoint.")
+@click.option(
+    "--embedder",
+    default=None,
+    help="Of pictures: 'pixels', 'inception'; of sound: 'log-mel', 'clap'; or a classifier checkpoint.",
+)
 @click.option(
     "--temperature",
     type=click.FloatRange(0, min_open=True),

@@ -93,13 +93,13 @@ class Subject:
     @cached_property
     def real(self) -> tuple[Tensor, Tensor | None]:
         """The split, int16 (N, C, L) with labels (N,) or None; of a large one, as many as are generated."""
-        return self._some(self.request.real, self.request.num_samples)
+        return self.some(self.request.real, self.request.num_samples)
 
     @cached_property
     def training(self) -> ArrayDataset:
         return self.request.load(self.request.data.split)
 
-    def _some(self, dataset: ArrayDataset, count: int) -> tuple[Tensor, Tensor | None]:
+    def some(self, dataset: ArrayDataset, count: int) -> tuple[Tensor, Tensor | None]:
         """At most `count` samples, chosen at random: a data set may be sorted by class."""
         chosen = np.random.default_rng(self.request.seed).permutation(len(dataset))[:count]
         return dataset.batch(np.sort(chosen))
@@ -125,7 +125,7 @@ class Subject:
 
     @cached_property
     def training_embedding(self) -> Embedding:
-        return self._embed(self._some(self.training, self.request.num_samples)[0], "training")
+        return self._embed(self.some(self.training, self.request.num_samples)[0], "training")
 
     def _embed(self, waveforms: Tensor, name: str) -> Embedding:
         from ganzoo.metrics.evaluate import embed_samples
@@ -241,7 +241,7 @@ def _frechet_audio_distance(subject: Subject) -> MetricResult:
         seed=request.seed,
         dataset=request.real.description,
         split=request.real.split,
-        reference=subject._some(subject.training, request.num_samples)[0] if request.has_floor else None,
+        reference=subject.some(subject.training, request.num_samples)[0] if request.has_floor else None,
         progress=request.progress,
     )
     return dataclasses.replace(result, name="frechet_audio_distance")

@@ -28,7 +28,7 @@ class Request:
         num_samples: Generated samples.
         split: The split that was asked for, or None.
         default_split: The one to take then; if the data has none of that name, the training split.
-        embedder: Of pictures.
+        embedder: Of pictures or sound; None for the samples themselves.
         temperature: Of text.
         seed: Of the first sample.
         floor: Whether real data is also measured in place of generated samples.
@@ -41,7 +41,7 @@ class Request:
     num_samples: int
     split: str | None
     default_split: str
-    embedder: str | Embedder
+    embedder: str | Embedder | None
     temperature: float
     seed: int
     floor: bool

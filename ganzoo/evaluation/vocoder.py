@@ -51,7 +51,7 @@ class Copies:
         self.request, self.pipeline = request, request.pipeline
 
     @cached_property
-    def _chosen(self) -> tuple[Tensor, Tensor | None]:
+    def chosen(self) -> tuple[Tensor, Tensor | None]:
         """At most `num_samples` clips, int16 (N, 1, L), and their labels, if they have any."""
         real = self.request.real
         chosen = np.random.default_rng(self.request.seed).permutation(len(real))[: self.request.num_samples]
@@ -59,12 +59,12 @@ class Copies:
 
     @property
     def labels(self) -> Tensor | None:
-        return self._chosen[1]
+        return self.chosen[1]
 
     @cached_property
     def originals(self) -> list[Tensor]:
         """Float waveforms (1, 1, T), each as long as its sound."""
-        return [_trimmed(clip)[None] for clip in self.pipeline.processor.normalize(self._chosen[0])]
+        return [_trimmed(clip)[None] for clip in self.pipeline.processor.normalize(self.chosen[0])]
 
     @cached_property
     def copies(self) -> list[Tensor]:
@@ -84,7 +84,7 @@ class Copies:
 
     def stored(self, waveforms: list[Tensor]) -> Tensor:
         """int16 (N, 1, L), with the silence again."""
-        length = self._chosen[0].shape[-1]
+        length = self.chosen[0].shape[-1]
         padded = torch.cat([F.pad(clip, (0, length - clip.shape[-1])) for clip in waveforms])
         return self.pipeline.processor.to_stored(padded)
 
@@ -211,7 +211,7 @@ def _real_time_factor(copies: Copies) -> MetricResult:
     """Seconds of work for a second of sound: a clip from its spectrogram, alone in its batch, the median of five times."""
     pipeline = copies.pipeline
     network, rate = pipeline.network, pipeline.processor.sampling_rate
-    clip = pipeline.processor.normalize(copies._chosen[0][:1].to(pipeline.device))
+    clip = pipeline.processor.normalize(copies.chosen[0][:1].to(pipeline.device))
     mel = network.condition(clip).to(network.dtype)
     length = network(mel).cpu().shape[-1]  # the first time is slower
     seconds = [_seconds(lambda: network(mel).cpu()) for _ in range(TIMED_RUNS)]

@@ -113,8 +113,11 @@ class EvaluationConfig(Section):
     """What is measured at the end of the run, and by `ganzoo evaluate`."""
 
     metrics: tuple[str, ...] = Field((), description="Names of metrics; empty for none.")
-    embedder: str = Field(
-        "pixels", description="'pixels', 'inception', or a classifier checkpoint such as 'digit-classifier'."
+    embedder: str | None = Field(
+        None,
+        max_length=4096,
+        description="Of pictures 'pixels' (the default), 'inception'; of sound 'log-mel' (the default), 'clap'; or a "
+        "classifier checkpoint such as 'digit-classifier'.",
     )
     num_samples: int = Field(10_000, ge=2, le=10_000_000, description="Generated samples.")
     split: str = Field("test", description="Split of the data to compare with.")
