@@ -252,16 +252,10 @@ class TextGenerator(Generator):
         return self.log_probs(tokens, **conditions)
 
 
-class CoreGenerator(TextGenerator):
-    """A text generator whose `model` (a `TokenLSTM`, a `TokenMemory`) does the work; it reads no separate prompts."""
+class CorePredictions:
+    """Predictions by a `model` (a `ganzoo.nn.text.LanguageModel`) that does the work; it reads no separate prompts."""
 
     model: LanguageModel
-
-    def begin(self, batch_size: int, labels: Tensor | None = None, prompts: Tensor | None = None) -> Any:
-        return self.model.begin(batch_size, labels)
-
-    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
-        return self.model.step(tokens, state)
 
     def predict(self, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None) -> Tensor:
         return self.model.predict(tokens, labels)
@@ -282,6 +276,16 @@ class CoreGenerator(TextGenerator):
         temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         return self.model.weighted_nll(mask, tokens, weights, labels, temperature=temperature)
+
+
+class CoreGenerator(CorePredictions, TextGenerator):
+    """A text generator whose `model` does the work."""
+
+    def begin(self, batch_size: int, labels: Tensor | None = None, prompts: Tensor | None = None) -> Any:
+        return self.model.begin(batch_size, labels)
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        return self.model.step(tokens, state)
 
     # What the fast sampler on CPUs asks for: `ganzoo.sampling`.
 

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganzoo.language import CoreGenerator, TextDiscriminator, TextGANConfig
+from ganzoo.language import CoreGenerator, CorePredictions, TextDiscriminator, TextGANConfig
 from ganzoo.modeling import DiscriminatorOutput
 from ganzoo.nn.text import TokenLSTM
 from ganzoo.registry import register_family
@@ -48,7 +48,7 @@ class CoTGenerator(CoreGenerator):
         )
 
 
-class CoTMediator(TextDiscriminator):
+class CoTMediator(CorePredictions, TextDiscriminator):
     """An LSTM language model of the mixture of real and generated sentences (paper, section 3.1).
 
     Ids (B, T) or relaxed one-hot vectors (B, T, V), labels (B,) of a conditional model -> one output: as logits (B, T) the
@@ -77,25 +77,6 @@ class CoTMediator(TextDiscriminator):
             logits, state = self.model.step(last, state)
             predicted.append(logits)
         return torch.stack(predicted, dim=1)
-
-    def predict_where(
-        self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
-    ) -> Tensor:
-        """The logits (N, V) where `mask` (B, T) is true, of ids."""
-        return self.model.predict_where(mask, tokens, labels)
-
-    def weighted_nll(
-        self,
-        mask: Tensor,
-        tokens: Tensor,
-        weights: Tensor,
-        labels: Tensor | None = None,
-        prompts: Tensor | None = None,
-        *,
-        temperature: float = 1.0,
-    ) -> tuple[Tensor, Tensor]:
-        """As a generator's, of ids."""
-        return self.model.weighted_nll(mask, tokens, weights, labels, temperature=temperature)
 
     def forward(
         self, samples: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
