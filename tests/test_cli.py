@@ -100,7 +100,9 @@ def test_no_command_shows_the_help(ok):
 
 
 def test_unknown_command_and_options(fails):
-    fails("smaple", code=2, said=("unknown command 'smaple'. Did you mean 'sample'?", "train, sample, evaluate"))
+    fails(
+        "smaple", code=2, said=("unknown command 'smaple'. Did you mean 'sample'?", "train, sample, vocode, evaluate")
+    )
     fails("sample", "x", "--sead", "3", code=2, said=("--sead", "--seed", "ganzoo sample --help"))
     fails("sample", code=2, said=("MODEL",))
     fails("sample", "x", "--num", "0", code=2, said=("--num",))

@@ -238,6 +238,8 @@ def test_errors_are_pytorchs(ours, theirs):
         for kind in (ours, theirs):
             with pytest.raises(RuntimeError):
                 kind(3, 5, 5)(inputs)
+    with pytest.raises(RuntimeError):  # other types than the weight's, too
+        ours(3, 5, 5)(torch.randn(2, 3, 16, dtype=torch.float64))
 
 
 def test_weight_norm_trains_and_folds():

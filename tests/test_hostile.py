@@ -22,6 +22,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from training_helpers import fitted_processor
 
 import ganzoo
 from ganzoo.cli import run
@@ -166,7 +167,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoint]:
         recipe = {"name": f"{name}-test", "model": {"family": name, **family.tiny}, "training": {"steps": 2}}
         pipeline = pipeline_class(networks[family.main_role])(
             networks[family.main_role],
-            config.processor(),
+            fitted_processor(config),
             discriminator=networks.get("discriminator"),
             recipe=load_recipe(recipe),
             metrics=[{**metric, "split": "test", "seed": 0}],
@@ -302,7 +303,8 @@ def test_missing_extra_and_wrong_tensors_are_named(
 ) -> None:
     (target,) = (target for target in targets if (target.checkpoint.family, target.role) == (family, role))
     path = tmp_path / WEIGHTS
-    for name, tensor in target.state.items():
+    # Of a network with hundreds of tensors, some of all depths.
+    for name, tensor in list(target.state.items())[:: max(1, len(target.state) // 24)]:
         others = {other: value for other, value in target.state.items() if other != name}
         wrong_type = tensor.to(torch.int16 if tensor.is_floating_point() else torch.float32)
         for tensors, expected in (

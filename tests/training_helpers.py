@@ -223,3 +223,17 @@ def leftovers(folder: Path) -> list[str]:
 
 def checkpoints(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def noise(config: Any, seed: int = 0) -> Any:
+    """A recording as long as an audio model's clips, (C, length)."""
+    import numpy as np
+
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, (config.channels, config.length))
+
+
+def fitted_processor(config: Any) -> Any:
+    """The config's processor, with what it may have to learn from data."""
+    from ganzoo.registry import family_modality
+
+    return config.processor().fitted([noise(config)] if family_modality(config.family) == "audio" else [])

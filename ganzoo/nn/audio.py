@@ -10,10 +10,8 @@ from torch import Tensor, nn
 
 from ganzoo.errors import UserError
 from ganzoo.nn.convolution import Conv2d, ConvTranspose2d
+from ganzoo.nn.convolution1d import Conv1d, ConvTranspose1d
 from ganzoo.nn.layers import check_labels
-
-# What the layers below are made of.
-Conv1d, ConvTranspose1d = nn.Conv1d, nn.ConvTranspose1d
 
 
 def same_margins(kernel_size: int, stride: int) -> tuple[int, int]:
@@ -43,7 +41,7 @@ class SameConv1d(Conv1d):
         self.margins = same_margins(kernel_size, stride)
 
     def forward(self, signals: Tensor) -> Tensor:
-        return super().forward(F.pad(signals, self.margins))
+        return self.with_margins(signals, *self.margins)
 
 
 class SameConvTranspose1d(ConvTranspose1d):
@@ -51,11 +49,12 @@ class SameConvTranspose1d(ConvTranspose1d):
 
     def __init__(self, inputs: int, outputs: int, kernel_size: int, stride: int, *, bias: bool = True) -> None:
         # The padding cuts as much off both ends; what is still too much lies at the end.
-        before, _ = same_margins(kernel_size, stride)
-        super().__init__(inputs, outputs, kernel_size, stride=stride, padding=before, bias=bias)
+        margins = same_margins(kernel_size, stride)
+        super().__init__(inputs, outputs, kernel_size, stride=stride, padding=margins[0], bias=bias)
+        self.margins = margins
 
     def forward(self, signals: Tensor) -> Tensor:
-        return super().forward(signals)[..., : signals.shape[-1] * self.stride[0]]
+        return self.with_margins(signals, *self.margins)
 
 
 class NearestConv1d(SameConv1d):
@@ -114,7 +113,10 @@ class PhaseShuffle(nn.Module):
         sources = (torch.arange(length, device=hidden.device) - shifts).abs()
         last = length - 1
         sources = last - (last - sources).abs()
-        return hidden.gather(2, sources[:, None].expand(batch, channels, length))
+        # Whole time steps are moved, of rows that the convolutions have laid so already.
+        rows = hidden.transpose(1, 2).reshape(batch * length, channels)
+        starts = torch.arange(0, batch * length, length, device=hidden.device)[:, None]
+        return rows.index_select(0, (starts + sources).flatten()).view(batch, length, channels).transpose(1, 2)
 
     def extra_repr(self) -> str:
         return f"n={self.n}"

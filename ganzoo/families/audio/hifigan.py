@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.nn.utils.parametrize import is_parametrized
@@ -26,8 +26,10 @@ from ganzoo.config import AudioGANConfig
 from ganzoo.errors import UserError
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Vocoder
 from ganzoo.nn import check_labels
+from ganzoo.nn.convolution1d import Conv1d, ConvTranspose1d
 from ganzoo.registry import register_family
 from ganzoo.spectral import MelConfig, log_mel
+from ganzoo.validation import explain
 
 SLOPE = 0.1  # of every leaky ReLU, but the last of the generator
 
@@ -113,7 +115,10 @@ class HiFiGANConfig(AudioGANConfig):
             raise ValueError(f"resblock_kernel_sizes must be odd, not {even[0]}")
         if self.length % self.hop_length:
             raise ValueError(f"length={self.length} must be a multiple of hop_length={self.hop_length}")
-        mel = self.mel
+        try:
+            mel = self.mel
+        except ValidationError as error:
+            raise ValueError(explain(error, MelConfig)) from None
         if self.length <= (mel.n_fft - mel.hop_length) // 2:
             raise ValueError(f"length={self.length} is too short for n_fft={mel.n_fft}")
         return self
@@ -142,7 +147,7 @@ class HiFiGANConfig(AudioGANConfig):
     def mel(self) -> MelConfig:
         """The front end: what the generator's input is made by."""
         names = ("sampling_rate", "n_fft", "hop_length", "win_length", "n_mels", "f_min", "f_max")
-        return MelConfig.from_dict({name: getattr(self, name) for name in names}, where="front end")
+        return MelConfig(**{name: getattr(self, name) for name in names})
 
 
 def add_weight_norm(network: nn.Module) -> None:
@@ -171,7 +176,9 @@ class ResidualBlock1(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         for dilated, plain in zip(self.convs1, self.convs2, strict=True):
-            hidden = hidden + plain(F.leaky_relu(dilated(F.leaky_relu(hidden, SLOPE)), SLOPE))
+            # In place where the tensor is the convolution's own: fewer passes over memory.
+            inner = F.leaky_relu_(dilated(F.leaky_relu(hidden, SLOPE)), SLOPE)
+            hidden = plain(inner).add_(hidden)
         return hidden
 
 
@@ -184,12 +191,12 @@ class ResidualBlock2(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         for dilated in self.convs:
-            hidden = hidden + dilated(F.leaky_relu(hidden, SLOPE))
+            hidden = dilated(F.leaky_relu(hidden, SLOPE)).add_(hidden)
         return hidden
 
 
 def _same(channels: int, kernel: int, dilation: int) -> nn.Conv1d:
-    return nn.Conv1d(channels, channels, kernel, dilation=dilation, padding=(kernel - 1) * dilation // 2)
+    return Conv1d(channels, channels, kernel, dilation=dilation, padding=(kernel - 1) * dilation // 2)
 
 
 class HiFiGANGenerator(Vocoder):
@@ -206,19 +213,19 @@ class HiFiGANGenerator(Vocoder):
         block = {"1": ResidualBlock1, "2": ResidualBlock2}[config.resblock]
         residual = list(zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True))
         channels = config.upsample_initial_channel
-        self.conv_pre = nn.Conv1d(config.n_mels, channels, 7, padding=3)
+        self.conv_pre = Conv1d(config.n_mels, channels, 7, padding=3)
         self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
         for rate, kernel in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
             excess = kernel - rate
             # T frames become exactly T * rate; an odd excess is cut one sample more on the left.
             self.ups.append(
-                nn.ConvTranspose1d(
+                ConvTranspose1d(
                     channels, channels // 2, kernel, rate, padding=(excess + 1) // 2, output_padding=excess % 2
                 )
             )
             channels //= 2
             self.resblocks.extend(block(channels, size, dilations) for size, dilations in residual)
-        self.conv_post = nn.Conv1d(channels, 1, 7, padding=3)
+        self.conv_post = Conv1d(channels, 1, 7, padding=3)
 
     @property
     def mel_config(self) -> MelConfig:
@@ -260,8 +267,8 @@ class HiFiGANGenerator(Vocoder):
             first, *others = self.resblocks[index * number : (index + 1) * number]
             fused = first(hidden)
             for block in others:
-                fused = fused + block(hidden)
-            hidden = fused / number
+                fused = fused.add_(block(hidden))
+            hidden = fused.div_(number)
         # The reference code's last activation has PyTorch's slope, 0.01; published weights were trained with it.
         return torch.tanh(self.conv_post(F.leaky_relu(hidden)))
 

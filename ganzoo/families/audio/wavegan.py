@@ -34,6 +34,7 @@ from ganzoo.nn.audio import (
     UniformLatents,
     init_glorot_,
 )
+from ganzoo.nn.convolution1d import LeakyReLU
 from ganzoo.registry import register_family
 
 STRIDE = 4
@@ -151,7 +152,7 @@ class WaveGANDiscriminator(Discriminator):
         self.layers = nn.ModuleList(
             SameConv1d(inputs, outputs, config.kernel_size, stride) for inputs, outputs, stride in layers
         )
-        self.activation = nn.LeakyReLU(0.2)
+        self.activation = LeakyReLU(0.2)
         self.phase_shuffle = PhaseShuffle(config.phase_shuffle)
         self.head = ProjectionHead(hidden[-1], (config.start,), num_classes=config.num_classes)
         init_glorot_(self)
