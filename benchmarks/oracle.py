@@ -93,9 +93,9 @@ def curve(generator: Any, oracle: Oracle, test: torch.Tensor, seed: int, count: 
 
 @torch.no_grad()
 def held_out_accuracy(run: Any, test: torch.Tensor, count: int) -> dict[str, float] | None:
-    """Share of held-out real and of fresh generated sequences that the discriminator tells right."""
+    """Share of held-out real and of fresh generated sequences that the discriminator tells right; None without a judge."""
     discriminator = run.pipeline.discriminator
-    if discriminator is None:
+    if discriminator is None or run.pipeline.recipe.objective.type != "policy-gradient":  # a mediator judges nothing
         return None
     discriminator.eval()
     drawn = run.pipeline.network(torch.rand(count, test.shape[1], generator=torch.Generator().manual_seed(1)))
@@ -126,24 +126,28 @@ def draw(results: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 5))
+    figure, panels = plt.subplots(ncols=2, figsize=(12, 5))
     for method, found in results.items():
         rows = found["summary"]
-        axes.errorbar(
-            [row["nll_oracle"] for row in rows],
-            [row["nll_test"] for row in rows],
-            xerr=[row["nll_oracle_spread"] for row in rows],
-            yerr=[row["nll_test_spread"] for row in rows],
-            marker="o",
-            markersize=3,
-            capsize=2,
-            label=method,
-        )
-    axes.set_xlabel("NLL of samples under the oracle (lower: better sentences)")
-    axes.set_ylabel("NLL of held-out sequences (lower: more of them covered)")
-    axes.set_title(f"Sampling temperatures {TEMPERATURES[0]} to {TEMPERATURES[-1]}, right to left colder")
-    axes.legend()
-    axes.grid(alpha=0.3)
+        for axes in panels:
+            axes.errorbar(
+                [row["nll_oracle"] for row in rows],
+                [row["nll_test"] for row in rows],
+                xerr=[row["nll_oracle_spread"] for row in rows],
+                yerr=[row["nll_test_spread"] for row in rows],
+                marker="o",
+                markersize=3,
+                capsize=2,
+                label=method,
+            )
+    for axes in panels:
+        axes.set_xlabel("NLL of samples under the oracle (lower: better sentences)")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("NLL of held-out sequences (lower: more of them covered)")
+    panels[0].set_title(f"Sampling temperatures {TEMPERATURES[-1]} to {TEMPERATURES[0]}, right to left")
+    panels[0].legend()
+    panels[1].set_ylim(7.3, 9.0)
+    panels[1].set_title("The lowest part")
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 

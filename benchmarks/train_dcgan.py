@@ -27,8 +27,8 @@ from torch import nn
 import ganzoo
 from ganzoo.data.dataset import ArrayDataset
 from ganzoo.nn import Conv2d, ConvTranspose2d, JudgeWhole, ProjectLatents
+from ganzoo.precision import has_fast_bf16
 from ganzoo.processors import ImageProcessor
-from ganzoo.training.devices import has_fast_bf16
 from ganzoo.training.distributed import World
 from ganzoo.training.objectives import build_objective
 from ganzoo.training.recipe import load_recipe

@@ -45,3 +45,42 @@ def tiny_checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny-run")
     ganzoo.train("dcgan-digits", output=folder, quiet=True, **TINY_RUN)
     return folder / "pipeline"
+
+
+@pytest.fixture
+def ok(capsys):
+    """Runs a command that must succeed; returns what it printed to stdout."""
+
+    from ganzoo.cli import run
+
+    def command(*arguments: object) -> str:
+        code = run([str(argument) for argument in arguments])
+        shown = capsys.readouterr()
+        assert code == 0, shown.err
+        return shown.out
+
+    return command
+
+
+@pytest.fixture
+def fails(capsys):
+    """Runs a command that must fail with this code and one line on stderr, in which every `said` occurs; returns it."""
+
+    from ganzoo.cli import run
+
+    def command(*arguments: object, code: int = 2, said: tuple[str, ...] = ()) -> str:
+        assert run([str(argument) for argument in arguments]) == code
+        message = capsys.readouterr().err
+        assert message.startswith("ganzoo: ") and message.count("\n") == 1, message
+        assert "Traceback" not in message and "unexpected" not in message, message
+        assert all(part in message for part in said), message
+        return message
+
+    return command
+
+
+@pytest.fixture
+def inside(tmp_path, monkeypatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -33,41 +33,6 @@ TINY = [
 ]
 
 
-@pytest.fixture
-def ok(capsys):
-    """Runs a command that must succeed; returns what it printed to stdout."""
-
-    def command(*arguments: str) -> str:
-        code = run([str(argument) for argument in arguments])
-        shown = capsys.readouterr()
-        assert code == 0, shown.err
-        return shown.out
-
-    return command
-
-
-@pytest.fixture
-def fails(capsys):
-    """Runs a command that must fail with this code and one line on stderr, in which every `said` occurs; returns it."""
-
-    def command(*arguments: str, code: int, said: tuple[str, ...] = ()) -> str:
-        assert run([str(argument) for argument in arguments]) == code
-        message = capsys.readouterr().err
-        assert message.startswith("ganzoo: ") and message.count("\n") == 1, message
-        assert "Traceback" not in message and "unexpected" not in message, message
-        assert all(part in message for part in said), message
-        return message
-
-    return command
-
-
-@pytest.fixture
-def inside(tmp_path, monkeypatch) -> Path:
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def conditional(tmp_path_factory) -> Path:
     """A class-conditional checkpoint."""

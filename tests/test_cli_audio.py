@@ -13,44 +13,10 @@ import torch
 from PIL import Image
 
 import ganzoo
-from ganzoo.cli import run
 from ganzoo.pipelines import GANPipeline
 
 RATE, LENGTH = 2000, 1024
 STEP = 1 / 32768  # of a 16-bit file
-
-
-@pytest.fixture
-def ok(capsys):
-    """Runs a command that must succeed; returns what it printed to stdout."""
-
-    def command(*arguments: object) -> str:
-        code = run([str(argument) for argument in arguments])
-        shown = capsys.readouterr()
-        assert code == 0, shown.err
-        return shown.out
-
-    return command
-
-
-@pytest.fixture
-def fails(capsys):
-    """Runs a command that must fail with code 2 and one line on stderr; returns it."""
-
-    def command(*arguments: object) -> str:
-        assert run([str(argument) for argument in arguments]) == 2
-        message = capsys.readouterr().err
-        assert message.startswith("ganzoo: ") and message.count("\n") == 1, message
-        return message
-
-    return command
-
-
-@pytest.fixture
-def inside(tmp_path, monkeypatch) -> Path:
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture(scope="module")

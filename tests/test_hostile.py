@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +19,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from hostile_helpers import SECONDS, Cases, no_hang  # noqa: F401
+from hypothesis import given
 from hypothesis import strategies as st
 from training_helpers import fitted_processor
 
@@ -36,40 +36,8 @@ from ganzoo.training.recipe import load_recipe
 
 FAMILIES = ganzoo.list_families(kind="all")
 WEIGHTS = "model.safetensors"
-SECONDS = 120  # a single test that takes longer hangs
 
-# Generated cases of each test; test_there_are_enough_cases adds them up.
-CASES: dict[str, int] = {}
-
-
-def cases(number: int) -> Callable[[Any], Any]:
-    """So many generated cases, the same ones every time."""
-
-    def decorate(test: Any) -> Any:
-        CASES[test.__name__] = number
-        own = settings(
-            max_examples=number,
-            derandomize=True,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        )
-        return own(test)
-
-    return decorate
-
-
-@pytest.fixture(autouse=True)
-def no_hang() -> Iterator[None]:
-    def stop(number: int, frame: Any) -> None:
-        raise AssertionError(f"still running after {SECONDS} seconds")
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, previous)
+cases = Cases()
 
 
 # ---------------------------------------------------------------------------------------------------- the checkpoints
@@ -859,4 +827,4 @@ def test_a_hostile_checkpoint_leaves_no_traceback(zoo: dict[str, Checkpoint], tm
 
 
 def test_there_are_enough_cases() -> None:
-    assert sum(CASES.values()) >= 2000, CASES
+    assert sum(cases.numbers.values()) >= 2000, cases.numbers

@@ -8,15 +8,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from hostile_helpers import Cases, no_hang  # noqa: F401
+from hypothesis import given
 from hypothesis import strategies as st
 
 import ganzoo
@@ -26,39 +26,8 @@ from ganzoo.errors import MAX_MESSAGE, CheckpointError, GanzooError, UserError
 from ganzoo.processors import TextProcessor, fit_text_processor, processor_from_json
 from ganzoo.repository import LocalRepository
 
-SECONDS = 120  # a single test that takes longer hangs
 SENTENCES = ["a man riding a horse.", 'two dogs aren\'t "here" (yet)!', "it's 3.50 at 11:59 a.m."]
-CASES: dict[str, int] = {}
-
-
-def cases(number: int) -> Callable[[Any], Any]:
-    """So many generated cases, the same ones every time."""
-
-    def decorate(test: Any) -> Any:
-        CASES[test.__name__] = number
-        own = settings(
-            max_examples=number,
-            derandomize=True,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        )
-        return own(test)
-
-    return decorate
-
-
-@pytest.fixture(autouse=True)
-def no_hang() -> Iterator[None]:
-    def stop(number: int, frame: Any) -> None:
-        raise AssertionError(f"still running after {SECONDS} seconds")
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, previous)
+cases = Cases()
 
 
 @contextlib.contextmanager
@@ -311,4 +280,4 @@ def test_any_options_of_a_fit(options):
 
 
 def test_there_are_enough_cases():
-    assert sum(CASES.values()) >= 1000
+    assert sum(cases.numbers.values()) >= 1000

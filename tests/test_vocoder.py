@@ -207,6 +207,16 @@ def test_parts_show_in_no_sample(pipe, chunk_frames):
     assert np.abs(pipe.vocode(mel, chunk_frames=7).audios - pipe.vocode(mel).audios).max() > 1e-3
 
 
+def test_bfloat16_is_near_and_no_other_precision_is_taken(pipe):
+    mel = spectrogram(60)
+    exact, rounded = pipe.vocode(mel).audios, pipe.vocode(mel, precision="bf16").audios
+    assert rounded.dtype == np.float32 and not np.array_equal(exact, rounded)
+    np.testing.assert_allclose(rounded, exact, atol=0.05 * np.abs(exact).max())
+    assert np.abs(pipe(sound(0.2), precision="bf16").audios[0] - pipe(sound(0.2)).audios[0]).max() > 0
+    with pytest.raises(UserError, match="fp32, bf16, fp16 or auto, not 'int8'"):
+        pipe.vocode(mel, precision="int8")
+
+
 @pytest.mark.parametrize(
     ("mel", "message"),
     [

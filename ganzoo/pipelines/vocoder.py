@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from ganzoo.golden import GOLDEN_FILE, save_golden
 from ganzoo.modeling import Vocoder
 from ganzoo.pipelines.base import Pipeline
 from ganzoo.pipelines.drawing import check_positive
+from ganzoo.precision import autocast, resolve_precision
 from ganzoo.spectral import MelConfig, log_mel, resample
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class VocoderPipeline(Pipeline):
         mel: Tensor | np.ndarray,
         *,
         output_type: str = "np",
+        precision: str = "fp32",
         batch_size: int = 8,
         chunk_frames: int = CHUNK_FRAMES,
     ) -> AudioOutput:
@@ -64,6 +67,8 @@ class VocoderPipeline(Pipeline):
         Args:
             mel: (B, n_mels, T), or (n_mels, T) for one: natural logarithms, made as `mel_config` says.
             output_type: `"np"` or `"pt"`.
+            precision: `"fp32"`; `"bf16"`, several times faster on processors that multiply it, at a noise some 40 dB below the
+                sound; or `"auto"`, bf16 on these.
             batch_size: Spectrograms computed at once.
             chunk_frames: Frames of them computed at once.
 
@@ -75,17 +80,26 @@ class VocoderPipeline(Pipeline):
         """
         check_positive("batch_size", batch_size)
         check_positive("chunk_frames", chunk_frames)
-        rows = [self._vocode(part, chunk_frames) for part in self._checked(mel).split(batch_size)]
+        with self._computing(precision):
+            rows = [self._vocode(part, chunk_frames) for part in self._checked(mel).split(batch_size)]
         return self.processor.output(torch.cat(rows), output_type, labels=None, latents=None)
 
     @torch.inference_mode()
-    def __call__(self, recordings: Any, *, output_type: str = "np", chunk_frames: int = CHUNK_FRAMES) -> AudioOutput:
+    def __call__(
+        self,
+        recordings: Any,
+        *,
+        output_type: str = "np",
+        precision: str = "fp32",
+        chunk_frames: int = CHUNK_FRAMES,
+    ) -> AudioOutput:
         """Copy synthesis: makes recordings again from their spectrograms, which is how vocoders are judged.
 
         Args:
             recordings: One or a list: paths, bytes, or `ganzoo.recording.Recording`, of any rate, length and number of
                 channels; resampled to the model's rate and mixed to one channel.
             output_type: `"np"` or `"pt"`.
+            precision: As in `vocode`.
             chunk_frames: Frames computed at once.
 
         Returns:
@@ -102,7 +116,8 @@ class VocoderPipeline(Pipeline):
         listed = recordings if isinstance(recordings, list) else [recordings]
         if not listed:
             raise UserError("there is no recording to copy")
-        copies = [self.resynthesise(self.read(recording)[None], chunk_frames=chunk_frames)[0] for recording in listed]
+        how = {"precision": precision, "chunk_frames": chunk_frames}
+        copies = [self.resynthesise(self.read(recording)[None], **how)[0] for recording in listed]
         return AudioOutput(
             [self.processor.decode(copy, output_type) for copy in copies], self.mel_config.sampling_rate
         )
@@ -119,7 +134,7 @@ class VocoderPipeline(Pipeline):
         return resample(torch.from_numpy(samples).mean(dim=0, keepdim=True), rate, self.mel_config.sampling_rate)
 
     @torch.inference_mode()
-    def resynthesise(self, waveforms: Tensor, *, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
+    def resynthesise(self, waveforms: Tensor, *, precision: str = "fp32", chunk_frames: int = CHUNK_FRAMES) -> Tensor:
         """Waveforms (B, 1, T) at the model's rate -> their copies (B, 1, T), float32 on the CPU.
 
         Where the training data were scaled to one peak, so is every waveform for the model, and back after it.
@@ -136,7 +151,8 @@ class VocoderPipeline(Pipeline):
 
         # At a cut the spectrogram itself is wrong as far as its window reaches.
         context = self.network.context + -(-mel.n_fft // mel.hop_length)
-        return _in_chunks(render, frames, mel.hop_length, chunk_frames, context)[..., :length] / gain
+        with self._computing(precision):
+            return _in_chunks(render, frames, mel.hop_length, chunk_frames, context)[..., :length] / gain
 
     def mel_distance(self, real: Tensor, fake: Tensor) -> float:
         """Mean absolute difference of two waveforms' (..., T) log-mel spectrograms, up to half the sampling rate.
@@ -157,6 +173,9 @@ class VocoderPipeline(Pipeline):
             total += (real_mel - fake_mel).abs().sum().item()
             count += real_mel.numel()
         return total / count
+
+    def _computing(self, precision: str) -> AbstractContextManager:
+        return autocast(self.device.type, resolve_precision(precision, self.device))
 
     def _gain(self, waveforms: Tensor) -> Tensor:
         """(B, 1, 1): what brings each waveform to the peak that the processor gives its clips."""

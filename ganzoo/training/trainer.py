@@ -20,8 +20,8 @@ from ganzoo.data.dataset import ArrayDataset
 from ganzoo.data.sampler import batch_indices
 from ganzoo.data.transforms import random_crop, random_flip, random_segment
 from ganzoo.losses import clip_weights_
+from ganzoo.precision import autocast, resolve_precision
 from ganzoo.processors import Processor
-from ganzoo.training.devices import autocast, resolve_precision
 from ganzoo.training.distributed import World, running_statistics
 from ganzoo.training.ema import EMA
 from ganzoo.training.objectives import Batch, Loss, Objective, StepContext, build_objective
