@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.nn.utils.parametrize import is_parametrized
@@ -29,7 +29,6 @@ from ganzoo.nn import check_labels
 from ganzoo.nn.convolution1d import Conv1d, ConvTranspose1d
 from ganzoo.registry import register_family
 from ganzoo.spectral import MelConfig, log_mel
-from ganzoo.validation import explain
 
 SLOPE = 0.1  # of every leaky ReLU, but the last of the generator
 
@@ -115,10 +114,7 @@ class HiFiGANConfig(AudioGANConfig):
             raise ValueError(f"resblock_kernel_sizes must be odd, not {even[0]}")
         if self.length % self.hop_length:
             raise ValueError(f"length={self.length} must be a multiple of hop_length={self.hop_length}")
-        try:
-            mel = self.mel
-        except ValidationError as error:
-            raise ValueError(explain(error, MelConfig)) from None
+        mel = self.mel
         if self.length <= (mel.n_fft - mel.hop_length) // 2:
             raise ValueError(f"length={self.length} is too short for n_fft={mel.n_fft}")
         return self
@@ -147,7 +143,7 @@ class HiFiGANConfig(AudioGANConfig):
     def mel(self) -> MelConfig:
         """The front end: what the generator's input is made by."""
         names = ("sampling_rate", "n_fft", "hop_length", "win_length", "n_mels", "f_min", "f_max")
-        return MelConfig(**{name: getattr(self, name) for name in names})
+        return MelConfig.from_dict({name: getattr(self, name) for name in names})
 
 
 def add_weight_norm(network: nn.Module) -> None:
