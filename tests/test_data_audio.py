@@ -299,7 +299,7 @@ def test_what_cannot_be_used_is_counted_and_named():
     )
     assert content.left_out.total == 8
     assert content.left_out.sentence("parts (train)") == (
-        "8 of 10 recordings of parts (train) are left out: no sound (2: sample 1, sample 3); no sample comes of it "
+        "8 of 10 recordings of parts (train) had to be left out: no sound (2: sample 1, sample 3); no sample comes of it "
         "(1: sample 2); 12.5 s is too long (5: sample 5, sample 6, sample 7, ...)"
     )
 
@@ -323,7 +323,7 @@ def test_what_is_broken_has_said_all_the_same_that_there_are_labels():
 
 
 def test_nothing_left(root):
-    with pytest.raises(UserError, match=r"Nothing is left to use: 3 of 3 recordings of parts \(train\) are left out:"):
+    with pytest.raises(UserError, match=r"Nothing is left to use: 3 of 3 recordings of parts \(train\) had to be left out:"):
         build_cache(parts("too long", "too short", "too long"), Parts())
     assert [path.name for path in root.iterdir() if path.suffix != ".lock"] == []
 
@@ -397,7 +397,7 @@ def test_a_training_run_says_once_what_it_could_not_use(tmp_path):
     )
     told = [message for message in run.warnings if "recordings" in message]
     assert len(told) == 1
-    assert told[0].startswith("1 of 9 recordings of tones (train) are left out: ") and "tones/empty.wav" in told[0]
+    assert told[0].startswith("1 of 9 recordings of tones (train) had to be left out: ") and "tones/empty.wav" in told[0]
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["message"] for row in rows if row.get("name") == "left-out-recordings"] == told
     assert "empty.wav" in (tmp_path / "run" / "report.html").read_text()

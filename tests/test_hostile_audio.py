@@ -315,5 +315,5 @@ def test_what_is_good_among_all_that_is_not(tmp_path, monkeypatch):
     assert dataset.left_out.total == len(odd) + 1 == dataset.left_out.of - len(good)
     assert any("no label" in row.reason and row.examples == ("unlabelled.wav",) for row in dataset.left_out.reasons)
     sentence = dataset.left_out.sentence("the set")
-    assert sentence.startswith(f"{len(odd) + 1} of {len(rows)} recordings of the set are left out: ")
+    assert sentence.startswith(f"{len(odd) + 1} of {len(rows)} recordings of the set had to be left out: ")
     assert sentence.isprintable() and len(sentence) < 4000

@@ -45,7 +45,7 @@ class LeftOut(NamedTuple):
             where: The data set in words.
         """
         told = "; ".join(f"{reason} ({count}: {_list(examples, count)})" for reason, count, examples in self.reasons)
-        return f"{self.total:,} of {self.of:,} recordings of {where} are left out: {told}"
+        return f"{self.total:,} of {self.of:,} recordings of {where} had to be left out: {told}"
 
     def to_json(self) -> dict[str, Any]:
         return {"total": self.total, "of": self.of, "reasons": [reason._asdict() for reason in self.reasons]}
