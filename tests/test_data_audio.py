@@ -103,6 +103,18 @@ def test_folders_named_by_split(tmp_path):
         open_at(tmp_path, "dev")
 
 
+def test_one_long_recording_is_as_many_samples_as_it_has_slices(tmp_path):
+    file = write(tmp_path / "album.wav", sound(500, 5 * 800))
+    processor = PLAIN.revised(slices="all")
+    data = load_data(DataConfig(path=str(file)), processor)
+    assert len(data) == 5 * 800 // processor.length and data.labels is None
+    assert pitches(data.samples) == pytest.approx([500] * len(data), abs=RATE / processor.length)
+    with pytest.raises(NotFoundError, match="has no split 'test'; there is train"):
+        open_at(file, "test")
+    with pytest.raises(NotFoundError, match="has no split 'train'; there is test"):
+        open_at(write(tmp_path / "test.flac", sound(100, format="FLAC")))
+
+
 def test_hidden_recordings_are_skipped(tmp_path):
     write(tmp_path / "a" / "1.wav", sound(100))
     write(tmp_path / "b" / "2.wav", sound(100))
@@ -323,7 +335,9 @@ def test_what_is_broken_has_said_all_the_same_that_there_are_labels():
 
 
 def test_nothing_left(root):
-    with pytest.raises(UserError, match=r"Nothing is left to use: 3 of 3 recordings of parts \(train\) had to be left out:"):
+    with pytest.raises(
+        UserError, match=r"Nothing is left to use: 3 of 3 recordings of parts \(train\) had to be left out:"
+    ):
         build_cache(parts("too long", "too short", "too long"), Parts())
     assert [path.name for path in root.iterdir() if path.suffix != ".lock"] == []
 
@@ -397,7 +411,9 @@ def test_a_training_run_says_once_what_it_could_not_use(tmp_path):
     )
     told = [message for message in run.warnings if "recordings" in message]
     assert len(told) == 1
-    assert told[0].startswith("1 of 9 recordings of tones (train) had to be left out: ") and "tones/empty.wav" in told[0]
+    assert (
+        told[0].startswith("1 of 9 recordings of tones (train) had to be left out: ") and "tones/empty.wav" in told[0]
+    )
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["message"] for row in rows if row.get("name") == "left-out-recordings"] == told
     assert "empty.wav" in (tmp_path / "run" / "report.html").read_text()

@@ -30,6 +30,7 @@ from training_helpers import (
 
 import ganzoo
 from ganzoo.files import load_tensors
+from ganzoo.registry import get_family
 from ganzoo.training.trackers import read_rows
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
@@ -60,6 +61,35 @@ TEXT = {
     "training.sample_every": 1,
 }
 
+# Sound: shifts of phase, of time and of loudness drawn in every process; and a vocoder, which draws no latents.
+SOUND = {
+    **RECIPE,
+    "name": "distributed-sound",
+    "model": {
+        "family": "wavegan",
+        "length": 1024,
+        "sampling_rate": 8000,
+        "start": 4,
+        "width": 2,
+        "latent_dim": 8,
+        "num_classes": 3,
+    },
+    "data": {"dataset": "drums", "limit": 32},
+    "objective": {
+        "loss": "wasserstein",
+        "penalties": [{"type": "gradient-penalty", "weight": 10}],
+        "augment": ["gain", "translation"],
+    },
+    "training": {**RECIPE["training"], "steps": 6, "batch_size": 4, "n_critic": 2},
+}
+VOCODER = {
+    **SOUND,
+    "name": "distributed-vocoder",
+    "model": {"family": "hifigan", **get_family("hifigan").tiny},
+    "data": {"dataset": "drums", "limit": 32},
+    "objective": {"type": "vocoder"},
+}
+
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
@@ -74,12 +104,14 @@ def text_recipe(sentences):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def under_torchrun(tmp_path_factory, text_recipe):
-    """Folders of three runs by two processes: of RUN, of RECIPE with the changes PLAIN, and of text."""
+    """Folders of runs by two processes: of RUN, of RECIPE with the changes PLAIN, of text, of sound, of a vocoder."""
     folder = tmp_path_factory.mktemp("torchrun")
     jobs = [
         {"recipe": RUN, "output": str(folder / "run"), "overrides": {}},
         {"recipe": RECIPE, "output": str(folder / "plain"), "overrides": {**PLAIN, "training.batch_size": 4}},
         {"recipe": text_recipe, "output": str(folder / "text"), "overrides": {}},
+        {"recipe": SOUND, "output": str(folder / "sound"), "overrides": {}},
+        {"recipe": VOCODER, "output": str(folder / "vocoder"), "overrides": {}},
     ]
     (folder / "jobs.json").write_text(json.dumps(jobs))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
@@ -146,6 +178,18 @@ def test_text_in_phases_ends_with_the_same_bits_in_both_processes(under_torchrun
         assert any(name.startswith(part) or part in name for name in tensors), f"nothing was compared of {part}"
     assert all(tensor.isfinite().all() for tensor in tensors.values())
     assert tensors["objective1_generator.weight"].item() == pytest.approx(1 - 0.99**5), "five policy gradient steps"
+
+
+@pytest.mark.parametrize(
+    ("job", "parts"), [("sound", ("generator.", "discriminator.", "ema.")), ("vocoder", ("original0", "ema."))]
+)
+def test_sound_ends_with_the_same_bits_in_both_processes(job, parts, under_torchrun):
+    first, second = ((under_torchrun / f"{job}/state-{rank}.safetensors").read_bytes() for rank in (0, 1))
+    assert first == second
+    tensors, _ = load_tensors(under_torchrun / f"{job}/state-0.safetensors")
+    for part in parts:
+        assert any(part in name for name in tensors), f"nothing was compared of {part}"
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
 
 
 def test_text_is_validated_and_judged_by_both_processes_together(under_torchrun):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
-from ganzoo.data.transforms import random_crop, random_flip
+from ganzoo.data.transforms import random_crop, random_flip, random_segment
 from ganzoo.errors import UserError
 
 
@@ -83,3 +83,34 @@ def test_padding_must_be_smaller_than_the_sample():
         UserError, match=r"data\.crop_padding=5 must be smaller than the samples, which are 6x5 pixels"
     ):
         random_crop(numbered(height=6, width=5), 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.float32])
+def test_excerpts_are_windows_of_the_sound_each_equally_often(dtype):
+    clip = torch.zeros(2, 10, dtype=dtype)
+    clip[:, :6] = torch.arange(1, 13).view(2, 6)  # six samples of sound in two channels, then silence
+    clip[0, 2] = 0  # silence within it is a part of it
+    excerpts = random_segment(clip.expand(3000, 2, 10), 4)
+    starts = (excerpts[:, 1, 0] - 7).long()
+    for excerpt, start in zip(excerpts[:50], starts, strict=False):
+        assert torch.equal(excerpt, clip[:, start : start + 4])
+    counts = starts.bincount(minlength=3)
+    assert len(counts) == 3, "the sound ends after the excerpt that begins at its third sample"
+    assert counts.min() > 900  # of 1000 +- 26
+
+
+def test_excerpts_of_short_sounds_and_of_silence():
+    clips = torch.zeros(200, 1, 8)
+    clips[:100, 0, 0] = 1  # a click, shorter than the excerpt
+    excerpts = random_segment(clips, 4)
+    assert (excerpts[:100, 0, 0] == 1).all() and not excerpts[100:].any()
+    assert torch.equal(random_segment(clips, 8), clips)
+    with pytest.raises(UserError, match=r"data\.segment=9 must be at most the length of the clips, 8"):
+        random_segment(clips, 9)
+
+
+def test_no_excerpt_draws_nothing():
+    state = torch.get_rng_state()
+    clips = torch.ones(2, 1, 8)
+    assert random_segment(clips, None) is clips
+    assert torch.equal(torch.get_rng_state(), state)

@@ -38,7 +38,7 @@ class DataConfig(BaseModel):
         max_length=4096,
         description="A local copy: a parquet file, a folder of parquet files named by split (train.parquet, "
         "train-00000-of-00002.parquet), a folder of images or of recordings (WAV, FLAC, OGG, MP3; of both, what there is more "
-        "of), optionally in one sub-folder per class, lines of text (a .txt, a .tsv of prompt and text, or a folder of them "
+        "of), optionally in one sub-folder per class, one recording (to be cut by processor.slices), lines of text (a .txt, a .tsv of prompt and text, or a folder of them "
         "named by split), or the .safetensors of an oracle.",
     )
     split: str = Field(

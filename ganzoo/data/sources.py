@@ -18,9 +18,9 @@ import numpy as np
 from ganzoo.data.audio import AUDIO_SUFFIXES, open_audio_folder
 from ganzoo.data.builtin import BUILTIN
 from ganzoo.data.config import DataConfig
-from ganzoo.data.folders import IMAGE_SUFFIXES, open_image_folder
+from ganzoo.data.folders import IMAGE_SUFFIXES, folder_source, open_image_folder
 from ganzoo.data.oracle import open_oracle_file
-from ganzoo.data.source import SPLIT_NAMES, Source, is_visible_file, split_of, visible_files
+from ganzoo.data.source import SPLIT_NAMES, Source, is_visible_file, no_split, split_of, visible_files
 from ganzoo.data.tables import open_hub, open_parquet
 from ganzoo.data.texts import TEXT_SUFFIXES, open_texts, text_files
 from ganzoo.errors import NotFoundError, UserError, did_you_mean
@@ -102,9 +102,13 @@ def _open_file(config: DataConfig, description: str, path: Path, split: str) -> 
         return open_parquet(config, description, {name: [path]}, split)
     if suffix in TEXT_SUFFIXES:
         return open_texts(config, description, {name: [(path, None)]}, split)
+    if suffix in AUDIO_SUFFIXES:  # one long recording, to be cut by data.processor.slices
+        if split != name:
+            raise no_split(f"data.path={config.path}", split, [name])
+        return folder_source(description, split, path.parent, [path], None)
     raise UserError(
-        f"data.path={config.path} is neither a folder nor a file of a kind that is read here (.parquet, .txt, .tsv, or the "
-        f".safetensors of an oracle)."
+        f"data.path={config.path} is neither a folder nor a file of a kind that is read here (.parquet, .txt, .tsv, a "
+        f"recording, or the .safetensors of an oracle)."
     )
 
 

@@ -60,7 +60,8 @@ def random_crop(samples: Tensor, padding: int) -> Tensor:
 
 
 def random_segment(samples: Tensor, length: int | None) -> Tensor:
-    """Cuts a random excerpt out of each clip.
+    """Cuts a random excerpt out of each clip, of the sound in it: the silence that fills a clip up to its length is not cut
+    from, unless the sound is shorter than the excerpt.
 
     Args:
         samples: (B, C, L), any dtype.
@@ -77,7 +78,12 @@ def random_segment(samples: Tensor, length: int | None) -> Tensor:
     longest = samples.shape[-1]
     if samples.ndim != 3 or length > longest:
         raise UserError(f"data.segment={length} must be at most the length of the clips, {longest}, and is for audio.")
-    starts = torch.randint(longest - length + 1, (len(samples), 1, 1), device=samples.device)
+    sounds = (samples != 0).any(dim=1)
+    ends = longest - sounds.flip(1).int().argmax(dim=1)  # of a clip without any sound: its length
+    places = (ends - length).clamp(min=0) + 1
+    starts = (
+        (torch.rand(len(samples), device=samples.device) * places).long().clamp(max=longest - length)[:, None, None]
+    )
     positions = starts + torch.arange(length, device=samples.device)
     return samples.gather(2, positions.expand(-1, samples.shape[1], -1))
 
