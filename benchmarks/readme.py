@@ -13,8 +13,22 @@ from pathlib import Path
 
 from ganzoo.catalogue import catalogue
 
-# The metrics that the README shows; the others are in the cards.
-HEADLINES = ("frechet_distance", "accuracy", "bleu_4", "self_bleu_4", "nll_test")
+# The metrics that the README shows, and how their values are written; the others are in the cards.
+HEADLINES = {
+    "accuracy": "{:.2%}",
+    "frechet_distance": "{:.2f}",
+    "inception_score": "{:.2f}",
+    "label_accuracy": "{:.1%}",
+    "bleu_4": "{:.3f}",
+    "self_bleu_4": "{:.3f}",
+    "nll_test": "{:.3f}",
+    "log_mel_l1": "{:.3f}",
+    "multi_resolution_stft": "{:.3f}",
+    "mel_cepstral_distortion": "{:.2f} dB",
+    "resynthesis_accuracy": "{:.1%}",
+}
+# What stands beside a value, where it is not what real samples score.
+BESIDE = {"nll_test": None, "resynthesis_accuracy": "originals"}
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 
@@ -26,22 +40,25 @@ def models() -> str:
         records = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["metrics"]
         chosen = [r for r in records if r["name"] in HEADLINES and r["parameters"].get("temperature", 1) == 1]
         measured = "; ".join(_measured(record) for record in chosen)
-        rows.append(
-            f"| [`{entry.name}`](hub/{entry.name}) | {entry.summary} | `ganzoo train {entry.name}` | {measured} |"
-        )
+        protocol = f" ({_protocol(chosen)})" if chosen else ""
+        rows.append(f"| [`{entry.name}`](hub/{entry.name}) | {entry.summary} | {measured}{protocol} |")
     return "\n".join(rows)
 
 
 def _measured(record: dict) -> str:
-    against = f"{record['num_real']:,} {record['dataset']} {record['split']}"
-    if record["name"] == "accuracy":
-        return f"accuracy {record['value']:.2%} on {against}"
-    if record["name"] in ("bleu_4", "self_bleu_4", "nll_test"):
-        real = "" if record["floor"] is None else f" (real text {record['floor']:.3f})"
-        temperature = record["parameters"].get("temperature", 1)
-        return f"{record['name'].replace('_', ' ')} {record['value']:.3f}{real} at temperature {temperature:g}"
-    floor = f" (floor {record['floor']:.2f})" if record["floor"] is not None else ""
-    return f"Fréchet distance {record['value']:.2f}{floor}, {record['num_generated']:,} against {against}, {record['embedder']}"
+    name, write = record["name"], HEADLINES[record["name"]].format
+    words = f"{name.replace('_', ' ').replace('frechet', 'Fréchet')} {write(record['value'])}"
+    if "griffin_lim" in record["details"]:
+        words += f" (Griffin-Lim {write(record['details']['griffin_lim'])})"
+    beside = BESIDE.get(name, "real")
+    return words if record["floor"] is None or beside is None else f"{words} ({beside} {write(record['floor'])})"
+
+
+def _protocol(records: list[dict]) -> str:
+    """How the first of them was measured."""
+    record = records[0]
+    generated = f"{record['num_generated']:,} against " if record["num_generated"] else ""
+    return f"{generated}{record['num_real']:,} {record['dataset']} {record['split']}"
 
 
 def speed() -> str:
@@ -63,6 +80,41 @@ def speed() -> str:
             f"{row['resolution']}x{row['resolution']}: median {middle:+.1%}, quartiles {low:+.1%} to {high:+.1%} on a noisy machine."
         )
     return "\n".join([*lines, f"\n{data['environment']['processor']}, torch {data['environment']['torch']}."])
+
+
+# Benchmark's results -> what a row is called, from its fields, and the fields of its time and of its ratio to the plain code.
+OTHERS = {
+    "train_audio-cpu": ("WaveGAN of width {width}, 5 + 1 updates, {case}", "seconds_per_step", "speedup"),
+    "vocode-cpu": ("HiFi-GAN {version}, two seconds of sound, {case}", "seconds", "speedup"),
+    "train_text-cpu": ("SeqGAN, {case}", "ganzoo", "ratio"),
+}
+
+
+def other_speed() -> str:
+    lines = ["| work, one thread | CPU seconds | against plain |", "|---|---|---|"]
+    for name, (words, seconds, ratio) in OTHERS.items():
+        path = ROOT / "benchmarks" / "results" / f"{name}.json"
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+        for row in (row for row in rows if row[ratio] != 1.0):
+            lines.append(f"| {words.format(**row)} | {row[seconds]:.2f} | {row[ratio]:.2f}x |")
+    return "\n".join(lines)
+
+
+def scaling() -> str:
+    """How the cost of a SeqGAN step grows."""
+    path = ROOT / "benchmarks" / "results" / "train_text-cpu.json"
+    if not path.is_file():
+        return "Not measured yet."
+    lines = [
+        "| vocabulary | length | rollouts | rollouts, s | generator step, s | µs a token |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['vocabulary']:,} | {row['length']} | {row['rollouts']} | {row['rollouts_s']:.2f} | {row['step_s']:.2f} "
+        f"| {row['us_a_token']:.1f} |"
+        for row in json.loads(path.read_text(encoding="utf-8"))["scaling"]
+    ]
+    return "\n".join(lines)
 
 
 # Rows of the oracle benchmark that the README shows: method -> what it is, and its temperatures.
@@ -102,7 +154,14 @@ def oracle() -> str:
 
 
 def render(text: str) -> str:
-    for name, table in (("models", models()), ("oracle", oracle()), ("speed", speed())):
+    tables = {
+        "models": models(),
+        "oracle": oracle(),
+        "speed": speed(),
+        "other speed": other_speed(),
+        "scaling": scaling(),
+    }
+    for name, table in tables.items():
         pattern = rf"(<!-- {name}: written by benchmarks/readme.py -->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
     return text
