@@ -45,6 +45,9 @@ _EXPORTS = {
     "load_recipe": "ganzoo.training",
     "list_recipes": "ganzoo.training",
     "evaluate": "ganzoo.evaluation",
+    "interpolate": "ganzoo.exploring",
+    "directions": "ganzoo.exploring",
+    "project": "ganzoo.exploring",
     "verify": "ganzoo.verification",
     "pull": "ganzoo.hub",
     "push_folder": "ganzoo.hub",
@@ -77,6 +80,9 @@ if TYPE_CHECKING:
     from ganzoo.errors import TrainingError as TrainingError
     from ganzoo.errors import UserError as UserError
     from ganzoo.evaluation import evaluate as evaluate
+    from ganzoo.exploring import directions as directions
+    from ganzoo.exploring import interpolate as interpolate
+    from ganzoo.exploring import project as project
     from ganzoo.hub import pull as pull
     from ganzoo.hub import push_folder as push_folder
     from ganzoo.language import TextDiscriminator as TextDiscriminator

@@ -50,6 +50,7 @@ _USAGE = {
         'output = pipe("recording.wav")  # its mel spectrogram, and sound again; pipe.vocode(mel) takes yours',
         _WRITE_AUDIO,
     ),
+    ("points", "gan"): (_LOAD, "points = pipe(num_samples=2500, seed=0).points"),
     ("text", "gan"): (_LOAD, "texts = pipe(num_samples=8, seed=0).texts"),
     ("image", "classifier"): (_LOAD_CLASSIFIER, "classes = classifier(pictures).labels"),
     ("audio", "classifier"): (_LOAD_CLASSIFIER, 'classes = classifier(["recording.wav"]).labels'),
@@ -122,7 +123,7 @@ class CardData(BaseModel):
     repo_id: str | None = None
     summary: str = Field(min_length=1)
     family: str
-    modality: Literal["image", "audio", "text"]
+    modality: Literal["image", "points", "audio", "text"]
     kind: Literal["gan", "vocoder", "classifier"] = "gan"
     num_classes: int | None = None
     sampling_rate: int | None = None

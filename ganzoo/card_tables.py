@@ -37,6 +37,7 @@ PIPELINE_TAG = {
     ("image", "gan"): "unconditional-image-generation",
     ("text", "gan"): "text-generation",
     ("audio", "gan"): None,
+    ("points", "gan"): None,
     ("audio", "vocoder"): "audio-to-audio",
     ("image", "classifier"): "image-classification",
     ("text", "classifier"): "text-classification",
@@ -57,6 +58,7 @@ _FLOOR_NOTE = "The floor is what real data scores against other real data under 
 METRIC_WORDS = {
     "image": ("Floor", "Embedder", _FLOOR_NOTE),
     "audio": ("Floor", "Embedder", _FLOOR_NOTE),
+    "points": ("Real points", "Embedder", "Real points are as many of the data's own, counted alike."),
     "text": (
         "Real text",
         "Protocol",

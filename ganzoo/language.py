@@ -241,7 +241,7 @@ class TextGenerator(Generator):
         device = generator.device if generator else self.device
         return torch.rand((num_samples, self.config.max_length), generator=generator, device=device).to(self.device)
 
-    def truncate(self, latents: Tensor, truncation: float) -> Tensor:
+    def truncate(self, latents: Tensor, truncation: float, labels: Tensor | None = None) -> Tensor:
         raise UserError("text models have no truncation; use temperature, top_k or top_p")
 
     def example_inputs(self, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Adversarial losses and penalties: pure functions of logits, features and samples.
+"""Adversarial losses: pure functions of logits. Penalties and feature matching are in `ganzoo.penalties`, and here by name.
 
 Nothing here holds state, steps an optimiser or knows a network's architecture. Everything is computed in float32,
 whatever dtype comes in (only float64 stays as it is, so that gradients can be checked), and every mean is over all
@@ -7,7 +7,8 @@ elements, so that logits may have any shape with the batch first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,29 +17,37 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ganzoo.errors import UserError, did_you_mean
+from ganzoo.penalties import (
+    check_same_shape,
+    clip_weights_,
+    dragan_penalty,
+    drift_penalty,
+    feature_matching,
+    gradient_penalty,
+    mean_feature_matching,
+    zero_centred_penalty,
+)
+from ganzoo.precision import widen
 
 if TYPE_CHECKING:
     from ganzoo.modeling import DiscriminatorOutput
 
-    DiscriminatorFunction = Callable[[Tensor, Tensor | None], Sequence[DiscriminatorOutput]]
+__all__ = [
+    "ADVERSARIAL_LOSSES",
+    "AdversarialLoss",
+    "adversarial_loss",
+    "average_over_outputs",
+    "clip_weights_",
+    "dragan_penalty",
+    "drift_penalty",
+    "feature_matching",
+    "gradient_penalty",
+    "mean_feature_matching",
+    "top_logits",
+    "zero_centred_penalty",
+]
 
 LossValue = TypeVar("LossValue", Tensor, dict[str, Tensor])
-
-
-def _widen(tensor: Tensor) -> Tensor:
-    """Casts to float32, unless the tensor is wider already."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-def _check_same_shape(what: str, real: Tensor, fake: Tensor) -> None:
-    # Broadcasting (B,) against (B, 1) would quietly compare every sample with every other one.
-    if real.shape != fake.shape:
-        raise UserError(
-            f"{what} needs real and generated tensors of one shape, got {tuple(real.shape)} and {tuple(fake.shape)}."
-        )
-
-
-# ----------------------------------------------------------------------------------------------- adversarial losses
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ class AdversarialLoss:
             raise UserError(
                 f"The loss '{self.name}' has no target to smooth: set label_smoothing to 0, or use {smoothable}."
             )
-        return self.discriminator_terms(_widen(real_logits), _widen(fake_logits), label_smoothing)
+        return self.discriminator_terms(widen(real_logits), widen(fake_logits), label_smoothing)
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Computes the generator's loss.
@@ -102,12 +111,12 @@ class AdversarialLoss:
             UserError: `real_logits` is missing, or its shape differs from that of `fake_logits`.
         """
         if not self.needs_real:
-            return self.generator_term(_widen(fake_logits), None)
+            return self.generator_term(widen(fake_logits), None)
         if real_logits is None:
             raise UserError(
                 f"The loss '{self.name}' compares with real samples: give the generator's loss real_logits."
             )
-        return self.generator_term(_widen(fake_logits), _widen(real_logits))
+        return self.generator_term(widen(fake_logits), widen(real_logits))
 
 
 def _logistic_discriminator(real: Tensor, fake: Tensor, smoothing: float) -> dict[str, Tensor]:
@@ -144,12 +153,12 @@ def _raise_fake_generator(fake: Tensor, real: Tensor | None) -> Tensor:
 
 
 def _relativistic_discriminator(real: Tensor, fake: Tensor, smoothing: float) -> dict[str, Tensor]:
-    _check_same_shape("The relativistic loss", real, fake)
+    check_same_shape("The relativistic loss", real, fake)
     return {"pair": F.softplus(fake - real).mean()}
 
 
 def _relativistic_generator(fake: Tensor, real: Tensor | None) -> Tensor:
-    _check_same_shape("The relativistic loss", real, fake)
+    check_same_shape("The relativistic loss", real, fake)
     return F.softplus(real - fake).mean()
 
 
@@ -208,143 +217,27 @@ def average_over_outputs(loss: Callable[..., LossValue], *outputs: Sequence[Disc
     return torch.stack(values).mean()
 
 
-# -------------------------------------------------------------------------------------------------------- penalties
+def top_logits(logits: Tensor, share: float) -> Tensor:
+    """Keeps the samples that the discriminator finds most real, for a generator that learns from them alone.
 
-
-def _input_gradients(discriminator: DiscriminatorFunction, samples: Tensor, labels: Tensor | None) -> Tensor:
-    """Differentiates the sum of all the discriminator's logits by its input, keeping the graph for a second backward.
-
-    Args:
-        samples: (B, ...); detached here, so that the caller's tensor never receives a gradient.
-
-    Returns:
-        One gradient a row, (B, elements of a sample), in float32 also inside autocast: squares of bfloat16 gradients
-        are too coarse, and those of float16 overflow.
-    """
-    with torch.autocast(samples.device.type, enabled=False):
-        samples = _widen(samples.detach()).requires_grad_()
-        logits = torch.stack([_widen(output.logits).sum() for output in discriminator(samples, labels)]).sum()
-        (gradients,) = torch.autograd.grad(logits, samples, create_graph=True)
-        return gradients.reshape(len(gradients), -1)
-
-
-def gradient_penalty(
-    discriminator: DiscriminatorFunction,
-    real: Tensor,
-    fake: Tensor,
-    labels: Tensor | None = None,
-    target: float = 1.0,
-    *,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Pulls the norm of the discriminator's input gradient to `target` between real and generated samples.
-
-    E[(|grad D(x)| - target)^2] / target^2, with x on the segment between a real and a generated sample, at a place
-    drawn per pair: Gulrajani et al. 2017, equation 3 and algorithm 1; a target other than 1 is from Karras et al. 2018
-    (750 for CIFAR-10). The weight (lambda, 10 in both papers) is the caller's.
+    Sinha et al. 2020, algorithm 1: the gradients of samples that are judged worst point away from the data; k falls as
+    training goes on.
 
     Args:
-        discriminator: Called with (samples, labels); a list of outputs whose logits are added up.
-        real: (B, ...), any rank.
-        fake: The same shape; no gradient flows to the generator.
-        labels: (B,) or None.
-        target: The wanted gradient norm, above 0.
-        generator: Draws the places; the global one of the device when None.
+        logits: (B, ...); of a discriminator that judges patches, samples are ordered by their mean.
+        share: Of the batch that is kept, in (0, 1].
 
     Returns:
-        A float32 scalar, differentiable by the discriminator's parameters.
+        (k, ...) with k = ceil(share * B), in no particular order; the logits themselves if that is all of them.
 
     Raises:
-        UserError: Unequal shapes, or a target that is not positive.
+        UserError: A share outside (0, 1].
     """
-    _check_same_shape("The gradient penalty", real, fake)
-    if target <= 0.0:
-        raise UserError(f"The gradient penalty's target norm must be above 0, got {target}.")
-    real, fake = _widen(real), _widen(fake)
-    place_shape = (len(real),) + (1,) * (real.ndim - 1)
-    places = torch.rand(place_shape, generator=generator, device=real.device, dtype=real.dtype)
-    gradients = _input_gradients(discriminator, torch.lerp(fake, real, places), labels)
-    # vector_norm, not the root of a sum: its derivative at a zero gradient is 0 and not NaN.
-    norms = torch.linalg.vector_norm(gradients, dim=1)
-    return (norms - target).square().mean() / target**2
-
-
-def zero_centred_penalty(
-    discriminator: DiscriminatorFunction, samples: Tensor, labels: Tensor | None = None
-) -> Tensor:
-    """Pulls the discriminator's input gradient to zero: 1/2 E[|grad D(x)|^2].
-
-    R1 (Mescheder et al. 2018, equation 9) when `samples` are real, R2 (its twin there) when they are generated. The
-    weight (gamma) is the caller's.
-
-    Args:
-        discriminator: Called with (samples, labels); a list of outputs whose logits are added up.
-        samples: (B, ...), any rank; no gradient flows back through them.
-        labels: (B,) or None.
-
-    Returns:
-        A float32 scalar, differentiable by the discriminator's parameters.
-    """
-    return 0.5 * _input_gradients(discriminator, samples, labels).square().sum(dim=1).mean()
-
-
-def drift_penalty(real_logits: Tensor) -> Tensor:
-    """Keeps real logits near zero, where a Wasserstein loss alone leaves them free: E[D(x)^2].
-
-    Karras et al. 2018, appendix A.1; the weight (0.001 there) is the caller's.
-
-    Args:
-        real_logits: Logits of real samples, any shape. For several outputs use `average_over_outputs`.
-    """
-    return _widen(real_logits).square().mean()
-
-
-def feature_matching(
-    real_outputs: Sequence[DiscriminatorOutput], fake_outputs: Sequence[DiscriminatorOutput]
-) -> Tensor:
-    """Compares the discriminator's features of paired real and generated samples, for the generator.
-
-    The mean absolute difference of each layer, added up over an output's layers (Larsen et al. 2016 in L1; Wang et al.
-    2018, equation 4; Kumar et al. 2019, equation 3) and averaged over the outputs, as the adversarial losses are.
-
-    Args:
-        real_outputs: The discriminator's outputs for real samples; they receive no gradient.
-        fake_outputs: Its outputs for generated samples.
-
-    Returns:
-        A scalar.
-
-    Raises:
-        UserError: The outputs hold no features, or features of unequal shapes.
-    """
-    return torch.stack(
-        [_layer_distances(real.features, fake.features) for real, fake in zip(real_outputs, fake_outputs, strict=True)]
-    ).mean()
-
-
-def _layer_distances(real_features: Sequence[Tensor], fake_features: Sequence[Tensor]) -> Tensor:
-    if not real_features:
-        raise UserError("Feature matching needs a discriminator that returns features, this one returns none.")
-    distances = []
-    for real, fake in zip(real_features, fake_features, strict=True):
-        _check_same_shape("Feature matching", real, fake)
-        distances.append((_widen(fake) - _widen(real.detach())).abs().mean())
-    return torch.stack(distances).sum()
-
-
-def clip_weights_(parameters: Iterable[Tensor], limit: float) -> None:
-    """Clamps every parameter into [-limit, limit] in place (Arjovsky et al. 2017, algorithm 1; c = 0.01 there).
-
-    Args:
-        parameters: The discriminator's parameters.
-        limit: The largest absolute value left, above 0.
-
-    Raises:
-        UserError: The limit is not positive.
-    """
-    if limit <= 0.0:
-        raise UserError(f"The weights' clipping limit must be above 0, got {limit}.")
-    parameters = list(parameters)
-    with torch.no_grad():
-        torch._foreach_clamp_min_(parameters, -limit)
-        torch._foreach_clamp_max_(parameters, limit)
+    if not 0.0 < share <= 1.0:
+        raise UserError(f"The share of samples that the generator learns from must be in (0, 1], got {share}.")
+    # Of 0.7 * 10 = 7.000000000000001 samples, seven.
+    count = math.ceil(share * len(logits) - 1e-9)
+    if count == len(logits):
+        return logits
+    scores = widen(logits.detach()).reshape(len(logits), -1).mean(dim=1)
+    return logits[scores.topk(count, sorted=False).indices]

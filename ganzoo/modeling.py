@@ -25,10 +25,12 @@ class DiscriminatorOutput(NamedTuple):
         logits: Real-ness before any sigmoid; batch first, `(B,)` for a plain discriminator, `(B, ...)` for one that
             judges patches or frames.
         features: Intermediate activations, shallow to deep, for feature matching.
+        class_logits: `(B, num_classes)` of a discriminator that also classifies (Odena et al., 2017), else None.
     """
 
     logits: Tensor
     features: list[Tensor]
+    class_logits: Tensor | None = None
 
 
 class ClassifierOutput(NamedTuple):
@@ -142,6 +144,12 @@ class Generator(GANModel):
     """Maps `(latents, labels=None)` to samples in the space of its processor."""
 
     role = "generator"
+    # Whether `forward` takes a real batch as its third argument in training, to make finer versions of it.
+    refines: ClassVar[bool] = False
+
+    def match(self, samples: Tensor) -> Tensor:
+        """Real samples as they look to the networks at the moment; smaller while a growing generator is small."""
+        return samples
 
     def sample_latents(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws `(num_samples, latent_dim)` standard-normal latents on the network's device.
@@ -163,8 +171,26 @@ class Generator(GANModel):
     def replay(self, **inputs: Tensor) -> Tensor:
         return self(**inputs)
 
-    def truncate(self, latents: Tensor, truncation: float) -> Tensor:
-        """Maps normal latents to the normal distribution cut at +-`truncation` (Brock et al., 2019, section 3.1).
+    @property
+    def style_shape(self) -> tuple[int, ...] | None:
+        """Shape of one sample's styles, which `forward` takes in place of latents; None where there are none."""
+        return None
+
+    def styles(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """What the layers are steered by, (B, *style_shape); of most generators the latents themselves."""
+        return latents
+
+    def latent_weight(self) -> Tensor:
+        """The matrix (outputs, D) by which the first layer multiplies its input: latents, or each of the styles.
+
+        Raises:
+            UserError: There is no such layer.
+        """
+        raise UserError(f"the generator of {self.family!r} has no layer that multiplies its latents by a matrix")
+
+    def truncate(self, latents: Tensor, truncation: float, labels: Tensor | None = None) -> Tensor:
+        """Latents that give more typical samples: here, the normal distribution cut at +-`truncation` (Brock et al., 2019,
+        section 3.1). A generator with styles may mean something else by the number, and return styles.
 
         By the inverse distribution function instead of resampling, so that one latent stays one draw: the order of the
         values is kept and no randomness is used.
@@ -202,8 +228,8 @@ class Discriminator(GANModel):
 
     def example_inputs(self, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
         processor = self.config.processor()
-        if processor.network_shape == processor.sample_shape:
-            dtype = getattr(torch, processor.storage_dtype)
+        dtype = getattr(torch, processor.storage_dtype)
+        if processor.network_shape == processor.sample_shape and not dtype.is_floating_point:
             limits = torch.iinfo(dtype)
             shape = (num_samples, *processor.sample_shape)
             samples = processor.normalize(

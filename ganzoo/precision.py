@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 import torch
+from torch import Tensor
 
 from ganzoo.errors import UserError
 
@@ -35,3 +36,8 @@ def autocast(device_type: str, dtype: torch.dtype) -> AbstractContextManager:
     return torch.autocast(
         device_type, dtype=dtype if dtype != torch.float32 else torch.bfloat16, enabled=dtype != torch.float32
     )
+
+
+def widen(tensor: Tensor) -> Tensor:
+    """Casts to float32, unless the tensor is wider already."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -135,6 +136,15 @@ def differentiable(samples: Tensor, config: GANConfig) -> Tensor:
 def probe(output: Tensor) -> Tensor:
     """A number that depends on every element of the output, each with a weight of its own."""
     return (output.float() * torch.randn(output.shape)).sum()
+
+
+def at_every_level(*networks: GANModel) -> Iterator[None]:
+    """Sets networks that grow to each of their levels in turn, because each uses layers of its own; others: once."""
+    growing = [network for network in networks if hasattr(network, "set_level")]
+    for level in range(growing[0].top_level + 1 if growing else 1):
+        for network in growing:
+            network.set_level(level)
+        yield
 
 
 def assert_gradients(network: nn.Module) -> None:
@@ -278,7 +288,8 @@ def test_labels_are_asked_for_or_refused(gan_config):
 def test_every_parameter_gets_a_gradient(config):
     for network in used(config).values():
         network.train().zero_grad()
-        probe(network.replay(**inputs(network))).backward()
+        for _ in at_every_level(network):
+            probe(network.replay(**inputs(network))).backward()
         assert_gradients(network)
 
 
@@ -286,7 +297,8 @@ def test_gradients_reach_the_generator_through_the_discriminator(gan_config):
     networks = used(gan_config)
     discriminator = networks["discriminator"]
     asked = conditions(inputs(discriminator))
-    probe(discriminator.replay(samples=generate(networks["generator"]), **asked)).backward()
+    for _ in at_every_level(*networks.values()):
+        probe(discriminator.replay(samples=generate(networks["generator"]), **asked)).backward()
     assert_gradients(networks["generator"])
 
 
@@ -298,13 +310,20 @@ def test_r1_differentiates_twice(gan_config):
     def judge(samples: Tensor, labels: Tensor | None) -> list[DiscriminatorOutput]:
         return discriminator(samples, labels, **arguments)
 
-    penalty = zero_centred_penalty(judge, samples, labels)
-    assert penalty.isfinite() and penalty > 0
-    penalty.backward()
+    for _ in at_every_level(discriminator):
+        penalty = zero_centred_penalty(judge, samples, labels)
+        assert penalty.isfinite() and penalty > 0
+        penalty.backward()
     gradients = {name: p.grad for name, p in discriminator.named_parameters() if p.grad is not None}
     assert all(gradient.isfinite().all() for gradient in gradients.values())
-    # Additive parameters fall out of the derivative; matrices and kernels multiply it.
-    weights = [name for name, parameter in discriminator.named_parameters() if parameter.ndim > 1]
+    # Additive parameters, such as biases and (where nothing multiplies them) label vectors, fall out of the derivative;
+    # matrices and kernels multiply it.
+    looked_up = {
+        f"{name}.weight" for name, module in discriminator.named_modules() if isinstance(module, nn.Embedding)
+    }
+    weights = [
+        name for name, parameter in discriminator.named_parameters() if parameter.ndim > 1 and name not in looked_up
+    ]
     assert not [name for name in weights if name not in gradients or not gradients[name].any()]
 
 
@@ -346,10 +365,11 @@ def test_one_step_of_each_network_reduces_its_own_loss(config):
 def test_bfloat16_arithmetic_is_finite(config):
     for network in used(config).values():
         network.train().zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
-            output = network.replay(**inputs(network))
-        assert output.isfinite().all()
-        probe(output).backward()
+        for _ in at_every_level(network):
+            with torch.autocast("cpu", torch.bfloat16):
+                output = network.replay(**inputs(network))
+            assert output.isfinite().all()
+            probe(output).backward()
         assert_gradients(network)
 
 
@@ -534,10 +554,17 @@ def write_sentences(folder: Path, family: Family, changes: dict, splits: set[str
 SYNTHETIC_DATA = {"image": write_pictures, "audio": write_sounds, "text": write_sentences}
 
 
-def shortened(recipe: Recipe) -> dict[str, object]:
-    """Overrides that leave one step of every phase, with one update of each network; two steps without phases."""
+def shortened(recipe: Recipe, top_level: int) -> dict[str, object]:
+    """Overrides that leave one step of every phase, with one update of each network, at most at the top level of the tiny
+    networks; two steps without phases."""
     phases = [
-        {**phase, "steps": 1, "updates": dict.fromkeys(phase["updates"], 1), "stop": None}
+        {
+            **phase,
+            "steps": 1,
+            "stop": None,
+            "updates": dict.fromkeys(phase["updates"], 1),
+            "level": phase["level"] and min(phase["level"], top_level),
+        }
         for phase in recipe.model_dump(mode="json")["phases"]
     ]
     return {"phases": phases, "training.steps": len(phases) if len(phases) > 1 else 2} | (
@@ -553,6 +580,7 @@ def test_recipe_trains_and_publishes(recipe, tmp_path):
     changes = {key: value for key, value in loaded.model.items() if key == "num_classes"}
     splits = {loaded.data.split, loaded.evaluation.split}
     model = SYNTHETIC_DATA[family.modality](tmp_path / "data", family, changes, splits)
+    top_level = getattr(build(family.tiny_config(**changes))[family.main_role], "top_level", 0)
     overrides = {
         "model": {"family": family.name, **model},
         "data.path": str(tmp_path / "data"),
@@ -563,7 +591,7 @@ def test_recipe_trains_and_publishes(recipe, tmp_path):
         "training.num_preview_samples": 4,
         "evaluation.metrics": [],
         "evaluation.every": None,
-        **shortened(loaded),
+        **shortened(loaded, top_level),
     }
     run = ganzoo.train(recipe, output=tmp_path / "run", quiet=True, **overrides)
     assert run.finished and run.step == overrides["training.steps"]

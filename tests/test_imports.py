@@ -212,6 +212,8 @@ NETWORKS = {
     "registry",
     "modeling",
     "losses",
+    "penalties",
+    "precision",
     "checkpoint",
     "repository",
     "catalogue",
@@ -224,7 +226,7 @@ ABOVE_NETWORKS = {"data", "metrics", "training", "pipelines", "hub", "evaluation
 # Group -> what it may import, or what it must not.
 ALLOWED = {
     **dict.fromkeys(TOOLS, TOOLS),
-    "nn": {"errors", "sampling"},
+    "nn": {"errors", "precision", "sampling"},
     "families": {"config", "modeling", "language", "nn", "registry", "errors", "processors", "spectral"},
 }
 FORBIDDEN = {

@@ -16,6 +16,7 @@ from ganzoo.losses import (
     adversarial_loss,
     average_over_outputs,
     clip_weights_,
+    dragan_penalty,
     drift_penalty,
     feature_matching,
     gradient_penalty,
@@ -289,6 +290,9 @@ def test_zero_centred_penalty_of_a_quadratic_discriminator_is_exact() -> None:
 PENALTIES = {
     "gradient": lambda discriminator, real, fake, labels: gradient_penalty(
         discriminator, real, fake, labels, generator=torch.Generator().manual_seed(1)
+    ),
+    "dragan": lambda discriminator, real, fake, labels: dragan_penalty(
+        discriminator, real, labels, generator=torch.Generator().manual_seed(1)
     ),
     "zero-centred": lambda discriminator, real, fake, labels: zero_centred_penalty(discriminator, real, labels),
 }

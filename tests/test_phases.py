@@ -18,6 +18,7 @@ import ganzoo
 from ganzoo.errors import UserError
 from ganzoo.training.build import build_trainer
 from ganzoo.training.recipe import load_recipe
+from ganzoo.training.sections import PhaseConfig
 from ganzoo.training.trackers import read_rows
 
 WORDS = "a the man woman dog cat horse bird rides sees eats likes on in under with red green small old".split()
@@ -347,3 +348,32 @@ def test_the_time_of_a_run_is_told_before_it_starts(sentences):
     taken = time.perf_counter() - built
     assert built > start and taken / 5 < sum(seconds.values()) < taken * 5
     assert describe({"a": 30.0, "b": 90.0}) == "about 2 min 00 s on this machine (a 30.0 s, b 1 min 30 s)"
+
+
+# -------------------------------------------------------------------------------------------------------------- growing
+
+
+@pytest.mark.parametrize(
+    ("progress", "level"), [(0.0, 1.0), (0.125, 1.25), (0.25, 1.5), (0.5, 2.0), (0.75, 2.0), (0.999, 2.0)]
+)
+def test_a_level_is_faded_in_from_the_one_below(progress, level):
+    phase = PhaseConfig(name="16x16", updates={"generator": 1}, level=2, fade_in=0.5)
+    assert phase.level_at(progress) == pytest.approx(level)
+
+
+def test_a_level_without_fading_is_there_at_once():
+    phase = {"name": "a phase", "updates": {"generator": 1}}
+    assert PhaseConfig(**phase, level=0).level_at(0.0) == 0.0
+    assert PhaseConfig(**phase).level_at(0.5) is None
+
+
+@pytest.mark.parametrize("level", [None, 0])
+def test_fading_needs_a_level_to_fade_from(level):
+    with pytest.raises(ValueError, match="fade_in needs a level above 0"):
+        PhaseConfig(name="a phase", updates={"generator": 1}, level=level, fade_in=0.5)
+
+
+def test_networks_that_do_not_grow_have_no_levels():
+    phases = [{"name": "grow", "level": 1, "updates": {"discriminator": 1, "generator": 1}}]
+    with pytest.raises(UserError, match="the networks of this family do not grow; leave level and fade_in out"):
+        make_trainer(phases=phases)

@@ -322,6 +322,15 @@ VARIANTS = {
         },
     },
     "conditional": {"model.num_classes": 10},
+    "ada, top-k, DRAGAN, minibatch discrimination": {
+        "model.minibatch_discrimination": 4,
+        "objective": {
+            "loss": "hinge",
+            "top_k": 0.5,
+            "penalties": [{"type": "dragan", "weight": 10.0}],
+            "ada": {"target": 0.01, "speed": 300, "interval": 3, "probability": 0.5},
+        },
+    },
     "bf16, sgd and rmsprop, relativistic": {
         "training.precision": "bf16",
         "generator_optimizer": {"type": "sgd", "momentum": 0.9, "learning_rate": 0.01},

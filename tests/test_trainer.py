@@ -389,19 +389,35 @@ def _is_step_counter(tensor):
     return tensor.ndim == 0 and any(name.startswith("optim/") for name in callers)
 
 
-def test_the_host_never_waits_for_the_device_between_two_logs(monkeypatch):
+BUSY = [
+    {
+        "loss": "relativistic",
+        "penalties": [{"type": "r1", "weight": 1.0}, {"type": "gradient-penalty", "weight": 1.0}],
+        "feature_matching": 1.0,
+        "instance_noise": 0.1,
+        "augment": ["color", "translation", "cutout"],
+    },
+    {
+        "loss": "hinge",
+        "penalties": [{"type": "dragan", "weight": 1.0}, {"type": "drift", "weight": 1.0}],
+        "feature_matching": 1.0,
+        "feature_matching_of": "means",
+        "top_k": 0.5,
+        "ada": {"interval": 1, "speed": 1000},
+    },
+]
+
+
+@pytest.mark.parametrize("objective", BUSY, ids=lambda objective: objective["loss"])
+def test_the_host_never_waits_for_the_device_between_two_logs(objective, monkeypatch):
     trainer = make_trainer(
         **{
             "model.num_classes": 10,
             "model.discriminator_norm": "spectral",
+            "model.minibatch_discrimination": 4,
+            "model.minibatch_std": True,
             "data": {"dataset": "digits", "flip": 0.5, "crop_padding": 1},
-            "objective": {
-                "loss": "relativistic",
-                "penalties": [{"type": "r1", "weight": 1.0}, {"type": "gradient-penalty", "weight": 1.0}],
-                "feature_matching": 1.0,
-                "instance_noise": 0.1,
-                "augment": ["color", "translation", "cutout"],
-            },
+            "objective": objective,
             "discriminator_optimizer": {"clip_norm": 1.0, "clip_weights": 0.5},
             "training.n_critic": 2,
             "training.precision": "bf16",

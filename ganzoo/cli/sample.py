@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,8 @@ import click
 from ganzoo.errors import UserError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from ganzoo.processors import Processor
 
 
@@ -21,7 +25,34 @@ if TYPE_CHECKING:
 @click.option(
     "--labels", default=None, metavar="N,N,...", help="Classes, repeated in turn (class-conditional models)."
 )
-@click.option("--truncation", type=float, default=None, help="Cut of the latents in standard deviations, e.g. 1.")
+@click.option(
+    "--truncation",
+    type=float,
+    default=None,
+    help="Cut of the latents in standard deviations, e.g. 1; of stylegan2 the share of a style's distance from the mean, e.g. 0.7.",
+)
+@click.option(
+    "--interpolate",
+    "stops",
+    type=click.IntRange(2, 1000),
+    default=None,
+    metavar="STOPS",
+    help="Pictures: an animated walk through so many random points, --num of them side by side, as a .gif or .webp.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(1, 1000),
+    default=None,
+    help="Of --interpolate: frames from stop to stop.  [default: 25]",
+)
+@click.option("--grid-by-class", "by_class", is_flag=True, help="Pictures: a row for each class, --num columns.")
+@click.option(
+    "--direction",
+    type=click.IntRange(0),
+    default=None,
+    metavar="K",
+    help="Pictures: --num samples, a row each, moved along the latent direction K; 0 is the strongest.",
+)
 @click.option("--prompt", default=None, help="Text: what the sentences begin with, or answer.")
 @click.option(
     "--temperature", type=float, default=None, help="Text: below 1 safer, above more varied, 0 for the best."
@@ -48,6 +79,10 @@ def command(
     device: str | None,
     output: Path | None,
     show: bool,
+    stops: int | None,
+    frames: int | None,
+    by_class: bool,
+    direction: int | None,
     **options: Any,
 ) -> None:
     """Draw samples from MODEL: a folder, a name from `ganzoo list`, or org/name[@revision] on the Hub.
@@ -56,6 +91,8 @@ def command(
     ganzoo sample dcgan-mnist --num 16 --seed 0                 samples/dcgan-mnist.png, one sheet
     ganzoo sample dcgan-mnist --num 8 --show                    in the terminal too
     ganzoo sample runs/mine/pipeline --num 4 --output pictures/ one file a sample
+    ganzoo sample dcgan-mnist --interpolate 6                   samples/dcgan-mnist-walk.gif, animated
+    ganzoo sample dcgan-mnist --num 4 --direction 0             what the strongest latent direction changes
     ganzoo sample wavegan-digits --num 8 --labels 3             samples/wavegan-digits/: a .wav each, overview.png
     ganzoo sample seqgan-coco --num 10 --prompt "a man"         sentences, printed
     """
@@ -66,7 +103,14 @@ def command(
     known = inspect.signature(pipeline.sample).parameters
     if foreign := [f"--{name.replace('_', '-')}" for name in options if name not in known]:
         raise UserError(f"{model} makes {pipeline.processor.modality}, which has no {' and no '.join(foreign)}")
-    samples = pipeline.sample(num_samples, seed=seed, labels=_parse_labels(labels), **options).samples
+    how = {"seed": seed, "labels": _parse_labels(labels), **options}
+    view = _view(stops, frames, by_class, direction)
+    if view is not None:
+        name, make = view
+        return _save_view(
+            make(pipeline, num_samples, **how), output or Path("samples") / f"{_name(model)}-{name}", show
+        )
+    samples = pipeline.sample(num_samples, **how).samples
 
     printed = pipeline.processor.sample_file is None
     if show or printed:
@@ -79,9 +123,44 @@ def command(
             click.echo(str(path), err=printed)
 
 
+def _view(
+    stops: int | None, frames: int | None, by_class: bool, direction: int | None
+) -> tuple[str, Callable[..., Any]] | None:
+    """The end of the file's name, and what makes the sheet, or the animation's sheets, of (pipeline, number); None for plain
+    samples."""
+    from ganzoo.exploring import class_grid, direction_strip, interpolate
+
+    if frames is not None and stops is None:
+        raise UserError("--frames is of --interpolate: give both")
+    views = {
+        "--interpolate": stops and ("walk.gif", partial(interpolate, stops=stops, frames=frames or 25)),
+        "--grid-by-class": by_class and ("classes.png", class_grid),
+        "--direction": direction is not None
+        and (f"direction-{direction}.png", partial(direction_strip, index=direction)),
+    }
+    asked = [name for name, view in views.items() if view]
+    if len(asked) > 1:
+        raise UserError(f"{' and '.join(asked)} are different pictures; ask for one at a time")
+    return views[asked[0]] if asked else None
+
+
+def _save_view(made: Image | list[Image], path: Path, show: bool) -> None:
+    from ganzoo.exploring import save_animation, save_sheet
+    from ganzoo.terminal import draw
+
+    is_animated = isinstance(made, list)
+    if show:
+        click.echo(draw(made[0] if is_animated else made))
+    click.echo(str((save_animation if is_animated else save_sheet)(made, path)))
+
+
+def _name(model: str) -> str:
+    return Path(model).resolve().name.partition("@")[0]
+
+
 def _default_output(model: str, processor: Processor) -> Path:
     """One picture shows many; of sounds each has a file."""
-    name = Path(model).resolve().name.partition("@")[0]
+    name = _name(model)
     return Path("samples") / (name if processor.modality == "audio" else f"{name}{processor.sample_file}")
 
 

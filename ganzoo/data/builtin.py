@@ -17,6 +17,7 @@ from ganzoo.data.config import DataConfig
 from ganzoo.data.docstrings import LEFT_OUT, TEST_SHARE, open_docstrings
 from ganzoo.data.downloads import open_coco_captions
 from ganzoo.data.drums import open_drums
+from ganzoo.data.mixtures import open_mixture
 from ganzoo.data.oracle import open_oracle
 from ganzoo.data.source import Source, no_split
 from ganzoo.errors import UserError, require
@@ -123,6 +124,8 @@ def _paragraphs(text: str) -> Iterator[str]:
 BUILTIN: dict[str, Callable[[DataConfig, str], Source]] = {
     "digits": open_digits,
     "drums": open_drums,
+    "ring": open_mixture,
+    "grid": open_mixture,
     "python-docs": open_python_docs,
     "python-docstrings": open_docstrings,
     "coco-captions": open_coco_captions,

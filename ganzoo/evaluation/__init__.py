@@ -10,6 +10,7 @@ from ganzoo.errors import UserError
 from ganzoo.evaluation.audio import evaluate_audio
 from ganzoo.evaluation.classifier import classifier_accuracy
 from ganzoo.evaluation.image import evaluate_images
+from ganzoo.evaluation.points import evaluate_points
 from ganzoo.evaluation.request import Request, data_config
 from ganzoo.evaluation.text import evaluate_text
 from ganzoo.evaluation.vocoder import evaluate_vocoder
@@ -25,6 +26,7 @@ EVALUATIONS: dict[tuple[str, str], Callable[[Request], list[MetricResult]]] = {
     ("gan", "image"): evaluate_images,
     ("gan", "audio"): evaluate_audio,
     ("gan", "text"): evaluate_text,
+    ("gan", "points"): evaluate_points,
     ("vocoder", "audio"): evaluate_vocoder,
     ("classifier", "image"): classifier_accuracy,
     ("classifier", "audio"): classifier_accuracy,
@@ -51,7 +53,8 @@ def evaluate(
         metrics: Names of metrics: of pictures those of `ganzoo.metrics.METRICS`; of sound the same and `label_accuracy`,
             `nearest_training`, `nearest_self`, `frechet_audio_distance`; of vocoders `log_mel_l1`, `multi_resolution_stft`,
             `mel_cepstral_distortion`, `resynthesis_accuracy`, `real_time_factor`; of text those of
-            `ganzoo.metrics.text.TEXT_METRICS`, and `nll_test`, `entropy`, `nll_oracle`. For a classifier it is always its
+            `ganzoo.metrics.text.TEXT_METRICS`, and `nll_test`, `entropy`, `nll_oracle`; of points `modes`, `high_quality`,
+            `mode_divergence`. For a classifier it is always its
             accuracy.
         num_samples: Generated samples, or copied clips. Of a larger split the first `num_samples` pictures are taken, of
             sound as many at random; real sentences are always the whole split.

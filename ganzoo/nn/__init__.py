@@ -1,14 +1,45 @@
 """Layers that more than one family uses."""
 
+from ganzoo.nn.conditional import ConditionalBatchNorm2d, Projection
 from ganzoo.nn.convolution import Conv2d, ConvTranspose2d
-from ganzoo.nn.layers import JudgeWhole, ProjectLatents, check_labels, init_normal_, normalisation
+from ganzoo.nn.equalised import HE_GAIN, EqualisedConv2d, EqualisedLinear, PixelNorm, minibatch_std
+from ganzoo.nn.grouped import GroupedConv2d
+from ganzoo.nn.layers import JudgeWhole, Maxout, ProjectLatents, check_labels, init_normal_, normalisation, pack
+from ganzoo.nn.minibatch import MinibatchDiscrimination
+from ganzoo.nn.rectifiers import rectify
+from ganzoo.nn.residual import (
+    DiscriminatorBlock,
+    GeneratorBlock,
+    init_xavier_,
+    mean_pixels,
+    norm_and_rectify,
+    sum_pixels,
+)
 
 __all__ = [
+    "ConditionalBatchNorm2d",
     "Conv2d",
     "ConvTranspose2d",
+    "DiscriminatorBlock",
+    "EqualisedConv2d",
+    "EqualisedLinear",
+    "GeneratorBlock",
+    "GroupedConv2d",
+    "HE_GAIN",
     "JudgeWhole",
+    "Maxout",
+    "MinibatchDiscrimination",
+    "PixelNorm",
     "ProjectLatents",
+    "Projection",
     "check_labels",
     "init_normal_",
+    "init_xavier_",
+    "mean_pixels",
+    "minibatch_std",
+    "norm_and_rectify",
     "normalisation",
+    "pack",
+    "rectify",
+    "sum_pixels",
 ]

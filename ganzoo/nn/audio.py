@@ -223,7 +223,7 @@ class UniformLatents:
         latents = self.sample_latents(num_samples, generator=generator).cpu()
         return {**super().example_inputs(num_samples, generator), "latents": latents}
 
-    def truncate(self, latents: Tensor, truncation: float) -> Tensor:
+    def truncate(self, latents: Tensor, truncation: float, labels: Tensor | None = None) -> Tensor:
         """Maps uniform latents to the uniform distribution cut at +-`truncation`, which shrinks them; above 1 cuts nothing.
 
         Raises:

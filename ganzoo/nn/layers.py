@@ -11,14 +11,28 @@ def normalisation(kind: str, channels: int) -> nn.Module:
     """The normalisation layer after a convolution of `channels` output channels.
 
     Args:
-        kind: `"batch"`, `"instance"` (with learned scale and shift), or `"none"`; `"spectral"` normalises the weights
-            instead, so no layer follows.
+        kind: `"batch"`, `"instance"` (with learned scale and shift), `"layer"` (over channels and pixels of each sample, with
+            learned scale and shift a channel), or `"none"`; `"spectral"` normalises the weights instead, so no layer follows.
     """
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     if kind == "instance":
         return nn.InstanceNorm2d(channels, affine=True)
+    if kind == "layer":
+        return nn.GroupNorm(1, channels)
     return nn.Identity()
+
+
+class Maxout(nn.Module):
+    """Units that are each the largest of several linear maps (Goodfellow et al., 2013): (B, inputs) -> (B, outputs)."""
+
+    def __init__(self, inputs: int, outputs: int, pieces: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs * pieces)
+        self.pieces = pieces
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.linear(inputs).unflatten(1, (-1, self.pieces)).amax(dim=2)
 
 
 class ProjectLatents(nn.ConvTranspose2d):
@@ -45,6 +59,28 @@ class JudgeWhole(nn.Conv2d):
         rows = hidden.permute(0, 2, 3, 1).reshape(len(hidden), -1)
         weight = self.weight.permute(0, 2, 3, 1).reshape(self.out_channels, -1)
         return nn.functional.linear(rows, weight, self.bias)
+
+
+def pack(samples: Tensor, together: int) -> Tensor:
+    """Lays neighbours of a batch onto each other, to be judged together (PacGAN, Lin et al., 2018, section 3).
+
+    Args:
+        samples: (B, C, ...).
+        together: m, how many.
+
+    Returns:
+        (B / m, m C, ...).
+
+    Raises:
+        UserError: m does not divide B.
+    """
+    if together == 1:
+        return samples
+    if len(samples) % together:
+        raise UserError(
+            f"a batch of {len(samples)} samples cannot be packed by {together}; choose a multiple of {together}"
+        )
+    return samples.reshape(len(samples) // together, together * samples.shape[1], *samples.shape[2:])
 
 
 def init_normal_(network: nn.Module, std: float = 0.02) -> None:

@@ -17,11 +17,12 @@ from ganzoo.pipelines.drawing import check_positive, count_samples, sources_of
 
 CARD_SAMPLES = 64
 # Modality -> what a call gives unless it asks for something else.
-OUTPUT_TYPE = {"image": "pil", "audio": "np"}
+OUTPUT_TYPE = {"image": "pil", "audio": "np", "points": "np"}
 
 
 class Samples(NamedTuple):
-    """Raw samples (B, ...) in the network's space, their labels (B,) or None, and their latents."""
+    """Raw samples (B, ...) in the network's space, their labels (B,) or None, and the latents (or truncated styles) that they
+    can be made of again."""
 
     samples: Tensor
     labels: Tensor | None
@@ -66,11 +67,12 @@ class GANPipeline(Pipeline):
             labels: Class of every sample (an integer), or of each; a shorter list is repeated. Class-conditional models
                 draw it at random, from the sample's seed, when it is left out.
             truncation: Cut of the latents' normal distribution, in standard deviations: 0.5 gives typical samples, 2
-                varied ones; None for no cut.
+                varied ones; None for no cut. Of generators with styles (stylegan2), the share that is left of a style's
+                distance from the mean style: 0.7 gives typical samples, 1 changes nothing, 0 gives the mean picture.
             seed: From 0; by default a random one.
             generator: Instead of a seed: one `torch.Generator`, from which the samples are drawn one after another, or
                 a list with one for each.
-            latents: Instead of either: (num_samples, latent_dim).
+            latents: Instead of either: (num_samples, latent_dim), or styles (num_samples, *generator.style_shape).
             output_type: Of pictures `"pil"` (the default), `"np"` or `"pt"`; of sound `"np"` (the default) or `"pt"`; see the
                 processor.
             batch_size: Samples computed at once.
@@ -110,9 +112,9 @@ class GANPipeline(Pipeline):
         model = self.network
         count = count_samples(num_samples, latents, generator, labels)
         check_positive("batch_size", batch_size)
-        drawn, chosen = self._inputs(count, labels=labels, seed=seed, generator=generator, latents=latents)
+        drawn, chosen = self.inputs(count, labels=labels, seed=seed, generator=generator, latents=latents)
         if truncation is not None:
-            drawn = model.truncate(drawn, truncation)
+            drawn = model.truncate(drawn, truncation, chosen)
         outputs = []
         for start in range(0, count, batch_size):
             rows = slice(start, start + batch_size)
@@ -133,16 +135,17 @@ class GANPipeline(Pipeline):
         labels = None if num_classes is None else torch.arange(num_samples) % num_classes
         return self.sample(num_samples, seed=seed, labels=labels, **options)
 
-    def _inputs(
+    def inputs(
         self,
         count: int,
         *,
-        labels: Any,
-        seed: int | None,
-        generator: torch.Generator | Sequence[torch.Generator] | None,
-        latents: Tensor | None,
+        labels: int | Sequence[int] | Tensor | None = None,
+        seed: int | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Latents (count, ...) and labels (count,) of the samples, on the CPU, each from its own source."""
+        """Latents (count, ...) and labels (count,) of samples that are not made yet, on the CPU, each from its own source; the
+        arguments are those of a call."""
         if sum(argument is not None for argument in (seed, generator, latents)) > 1:
             raise UserError("give one of seed, generator and latents")
         drawn, random_labels = self._draw(sources_of(count, seed, generator), latents, count)
@@ -161,9 +164,12 @@ class GANPipeline(Pipeline):
         random_labels = torch.stack(labels) if labels else None
         if latents is None:
             return torch.cat(rows), random_labels
-        shape = (count, *draw(1, generator=torch.Generator()).shape[1:])
-        if latents.shape != shape:
-            raise UserError(f"latents must have the shape {shape}, not {tuple(latents.shape)}")
+        shapes = [(count, *draw(1, generator=torch.Generator()).shape[1:])]
+        if self.network.style_shape is not None:
+            shapes.append((count, *self.network.style_shape))
+        if latents.shape not in shapes:
+            allowed = " or ".join(map(str, shapes))
+            raise UserError(f"latents must have the shape {allowed}, not {tuple(latents.shape)}")
         return latents.detach().cpu(), random_labels
 
     def _labels(self, count: int, labels: Any, random_labels: Tensor | None) -> Tensor | None:

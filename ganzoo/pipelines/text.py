@@ -147,7 +147,7 @@ class TextPipeline(GANPipeline):
         length = self._length(max_length)
         how = self._how(temperature, top_k, top_p)
         beginnings, prompts = self._read_prompts(prompt, count, length)
-        drawn, chosen = self._inputs(count, labels=labels, seed=seed, generator=generator, latents=latents)
+        drawn, chosen = self.inputs(count, labels=labels, seed=seed, generator=generator, latents=latents)
         model, samples = self.network, torch.empty((count, length), dtype=torch.int64, device=self.device)
 
         def rows_of(tensor: Tensor | None, rows: Tensor) -> Tensor | None:

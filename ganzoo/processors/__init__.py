@@ -8,6 +8,7 @@ from typing import Any
 from ganzoo.errors import CheckpointError, UserError, did_you_mean
 from ganzoo.processors.base import PROCESSOR_FILE, Processor
 from ganzoo.processors.image import MAX_PIXELS, ImageOutput, ImageProcessor, make_grid, to_pil
+from ganzoo.processors.points import PointsOutput, PointsProcessor
 from ganzoo.processors.spectrogram import SpectrogramProcessor
 from ganzoo.processors.text import TextOutput, TextProcessor, fit_text_processor
 from ganzoo.processors.waveform import AudioOutput, WaveformProcessor
@@ -19,6 +20,8 @@ __all__ = [
     "AudioOutput",
     "ImageOutput",
     "ImageProcessor",
+    "PointsOutput",
+    "PointsProcessor",
     "Processor",
     "SpectrogramProcessor",
     "TextOutput",
@@ -31,7 +34,8 @@ __all__ = [
 ]
 
 PROCESSORS: dict[str, type[Processor]] = {
-    kind.processor_type: kind for kind in (ImageProcessor, TextProcessor, WaveformProcessor, SpectrogramProcessor)
+    kind.processor_type: kind
+    for kind in (ImageProcessor, PointsProcessor, TextProcessor, WaveformProcessor, SpectrogramProcessor)
 }
 
 

@@ -126,7 +126,7 @@ class ImageProcessor(Processor):
 
     def save_preview(self, samples: torch.Tensor, folder: Path, name: str) -> list[str]:
         """Writes one sheet, small pictures enlarged."""
-        write_bytes(folder / f"{name}.png", self._sheet(samples))
+        write_bytes(folder / f"{name}.png", to_png(self.sheet(samples)))
         return [f"{name}.png"]
 
     def save_samples(self, samples: torch.Tensor, target: Path) -> list[Path]:
@@ -138,12 +138,12 @@ class ImageProcessor(Processor):
         if target.suffix and not target.is_dir():
             if target.suffix.lower() != ".png":
                 raise UserError(f"{target}: pictures are written as .png; give a name that ends so, or a folder")
-            write_bytes(target, self._sheet(samples))
+            write_bytes(target, to_png(self.sheet(samples)))
             return [target]
         paths = []
         for index, image in enumerate(to_pil(self.to_stored(samples))):
             paths.append(target / f"{index:05d}.png")
-            write_bytes(paths[-1], _png(image))
+            write_bytes(paths[-1], to_png(image))
         return paths
 
     def show(self, samples: torch.Tensor) -> str:
@@ -152,8 +152,9 @@ class ImageProcessor(Processor):
 
         return draw(make_grid(self._drawable(samples), padding=1))
 
-    def _sheet(self, samples: torch.Tensor) -> bytes:
-        return _png(make_grid(self._drawable(samples), scale=max(1, 64 // self.resolution)))
+    def sheet(self, samples: torch.Tensor, *, columns: int | None = None) -> Image.Image:
+        """Samples side by side on one picture, small ones enlarged; `columns` in a row, by default about as many as rows."""
+        return make_grid(self._drawable(samples), columns=columns, scale=max(1, 64 // self.resolution))
 
     def _drawable(self, samples: torch.Tensor) -> torch.Tensor:
         """Stored form; of pictures that no file format holds, the first channel."""
@@ -200,7 +201,8 @@ def make_grid(stored: torch.Tensor, *, columns: int | None = None, padding: int 
     return sheet
 
 
-def _png(image: Image.Image) -> bytes:
+def to_png(image: Image.Image) -> bytes:
+    """The content of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

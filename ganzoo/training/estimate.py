@@ -20,8 +20,9 @@ def estimate_seconds(recipe: Recipe, device: torch.device) -> dict[str, float]:
     trainer = build_trainer(recipe, device)[1]
     seconds: dict[str, float] = {}
     for index, phase in enumerate(trainer.phases):
-        trainer.step = trainer.phase_start(index)
+        trainer.step = trainer.phase_start(index) + phase.steps - 1  # grown, where the networks grow
         trainer.enter_phase(index)
+        trainer.grow()
         step = sum(_seconds_of(trainer, role, times) for role, times in phase.updates.items())
         seconds[phase.name] = seconds.get(phase.name, 0.0) + step * phase.steps
     return seconds

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Augmentation = Literal["color", "gain", "translation", "cutout"]
+AdaOperation = Literal["flip", "rotate", "translate", "geometric", "color"]
 LOSSES = ("minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic")
 Positive = Annotated[int, Field(ge=1, le=10**12)]
 
@@ -18,15 +20,80 @@ class Section(BaseModel):
 class PenaltyConfig(Section):
     """A term added to the discriminator's loss."""
 
-    type: Literal["gradient-penalty", "r1", "r2", "drift"] = Field(
-        description="gradient-penalty: to a norm on the line between real and generated; r1, r2: to zero at real, generated "
-        "samples; drift: to small logits."
+    type: Literal["gradient-penalty", "dragan", "r1", "r2", "drift"] = Field(
+        description="gradient-penalty: to a norm on the line between real and generated; dragan: to a norm around real samples; "
+        "r1, r2: to zero at real, generated samples; drift: to small logits."
     )
     weight: float = Field(gt=0, le=1e6, description="Factor (lambda; gamma of r1 and r2, whose formula has the 1/2).")
     interval: Positive = Field(
         1, description="Compute it every so many steps, with weight x interval (lazy regularisation)."
     )
-    target: float = Field(1.0, gt=0, description="Target norm of the gradient penalty.")
+    target: float = Field(1.0, gt=0, description="Target norm of gradient-penalty and dragan.")
+    final_weight: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="Factor at the end of the run, reached along half a cosine; null for a constant one.",
+    )
+    precision: Literal["fp32", "training"] = Field(
+        "fp32",
+        description="Arithmetic of its gradients: fp32, or what the training uses, which in bf16 is rougher and much faster.",
+    )
+
+    def weight_at(self, progress: float) -> float:
+        """The factor at a share of the run."""
+        if self.final_weight is None:
+            return self.weight
+        return self.final_weight + (self.weight - self.final_weight) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class AdaConfig(Section):
+    """Adaptive augmentation of pictures (Karras et al., 2020): as much of it as keeps the discriminator from overfitting."""
+
+    target: float | None = Field(
+        0.6,
+        gt=0,
+        lt=1,
+        description="Mean sign of real samples' logits above which more is augmented, below which less; null for a fixed "
+        "probability.",
+    )
+    speed: Positive = Field(
+        500_000, description="Real samples the discriminator judges while the probability could go from 0 to 1."
+    )
+    interval: Positive = Field(4, description="Steps between two changes of the probability.")
+    policy: tuple[AdaOperation, ...] = Field(
+        ("flip", "rotate", "translate", "geometric", "color"),
+        min_length=1,
+        description="What is done to a sample, each with the probability.",
+    )
+    probability: float = Field(0.0, ge=0, le=1, description="At the start; without a target, from `rise` on.")
+    rise: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Without a target: share of the run in which the probability rises from 0, as half a cosine.",
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> AdaConfig:
+        if self.target is not None and self.rise:
+            raise ValueError("rise is for a probability without a target; set target to null, or leave rise out")
+        if self.target is None and not self.probability:
+            raise ValueError("without a target nothing would ever be augmented; set probability")
+        return self
+
+
+class PathLengthConfig(Section):
+    """A term of the generator's loss: a step of one size among the styles changes all pictures equally (Karras et al., 2020b)."""
+
+    weight: float = Field(2.0, gt=0, le=1e6, description="Factor.")
+    interval: Positive = Field(
+        4, description="Compute it every so many steps, with weight x interval (lazy regularisation)."
+    )
+    decay: float = Field(
+        0.01, gt=0, le=1, description="Share of its distance from a batch's mean by which the running mean moves."
+    )
+    batch_share: float = Field(0.5, gt=0, le=1, description="Share of the batch that it is computed on.")
 
 
 class AdversarialConfig(Section):
@@ -36,11 +103,35 @@ class AdversarialConfig(Section):
     loss: Literal[LOSSES] = Field("non-saturating", description="Adversarial loss.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="One-sided: how far the real target lies below 1.")
     penalties: tuple[PenaltyConfig, ...] = Field((), description="Penalties on the discriminator.")
+    path_length: PathLengthConfig | None = Field(
+        None, description="Path-length regularisation of the generator; null for none."
+    )
     feature_matching: float = Field(
         0.0, ge=0, le=1e6, description="Weight of the distance between discriminator features in the generator's loss."
     )
+    feature_matching_of: Literal["pairs", "means"] = Field(
+        "pairs",
+        description="What is compared: each real sample with a generated one, or the means over the batch (Salimans et al., "
+        "2016).",
+    )
+    top_k: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the generated samples, those judged best, that the generator learns from at the end of the run; "
+        "it falls linearly from 1.",
+    )
+    class_weight: float = Field(
+        1.0,
+        ge=0,
+        le=1e6,
+        description="Weight of the classification error, where the discriminator also classifies (AC-GAN).",
+    )
     augment: tuple[Augmentation, ...] = Field(
         (), description="DiffAugment of everything the discriminator sees; empty for none."
+    )
+    ada: AdaConfig | None = Field(
+        None, description="Adaptive augmentation of what the discriminator sees; null for none."
     )
     instance_noise: float = Field(
         0.0,
@@ -56,6 +147,17 @@ class AdversarialConfig(Section):
     def _possible(self) -> AdversarialConfig:
         if self.label_smoothing and self.loss not in ("minimax", "non-saturating", "least-squares"):
             raise ValueError(f"label_smoothing has no meaning for the {self.loss} loss, which has no target")
+        if self.top_k < 1 and self.loss == "relativistic":
+            raise ValueError(
+                "top_k leaves generated samples out, but the relativistic loss needs them in pairs with real ones"
+            )
+        if self.ada is not None and self.augment:
+            raise ValueError("augment and ada do the same; set one of them")
+        if self.ada is not None and self.ada.target is not None and self.loss in ("wasserstein", "relativistic"):
+            raise ValueError(
+                f"ada adapts to the sign of real logits, which the {self.loss} loss leaves free; set ada.target to null and "
+                "ada.probability"
+            )
         return self
 
 
@@ -146,8 +248,10 @@ class GumbelConfig(AdversarialConfig):
 
     @model_validator(mode="after")
     def _of_tokens(self) -> GumbelConfig:
-        if self.augment or self.instance_noise:
-            raise ValueError("augment and instance_noise change pictures; text takes neither")
+        if self.augment or self.ada is not None or self.instance_noise:
+            raise ValueError("augment, ada and instance_noise change pictures; text takes none of them")
+        if self.path_length is not None:
+            raise ValueError("path_length differentiates pictures by latents; tokens have no such derivative")
         if any(penalty.type != "drift" for penalty in self.penalties):
             raise ValueError("real text is not differentiable: of the penalties only drift can be used")
         return self

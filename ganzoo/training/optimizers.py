@@ -44,3 +44,12 @@ def learning_rate_factor(schedule: ScheduleConfig, step: int, total_steps: int) 
         "exponential": schedule.final**progress,
     }[schedule.type]
     return warm * decay
+
+
+def betas_at(config: OptimizerConfig, step: int, total_steps: int) -> tuple[float, float]:
+    """Adam's decay rates at `step`, counted from 0: the second goes to `final_beta2` along half a cosine."""
+    beta1, beta2 = config.betas
+    if config.final_beta2 is None:
+        return beta1, beta2
+    share = 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / total_steps)))
+    return beta1, config.final_beta2 + (beta2 - config.final_beta2) * share

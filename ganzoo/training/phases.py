@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 
@@ -51,6 +51,26 @@ def check_copies(phases: list[PhaseConfig], networks: Mapping[str, nn.Module]) -
                     f"phase {phase.name!r} begins the {role} as a copy of the {other}, but their weights have other "
                     "names or sizes; give both networks the same sizes, or leave copies out"
                 )
+
+
+def growing_networks(phases: list[PhaseConfig], networks: Iterable[nn.Module]) -> list[nn.Module]:
+    """The networks that have levels.
+
+    Raises:
+        UserError: A phase names a level that they do not have, or none of them has any.
+    """
+    levels = [phase.level for phase in phases if phase.level is not None]
+    if not levels:
+        return []
+    growing = [network for network in networks if hasattr(network, "set_level")]
+    if not growing:
+        raise UserError(
+            "phases name a level, but the networks of this family do not grow; leave level and fade_in out"
+        )
+    top = growing[0].top_level
+    if max(levels) > top:
+        raise UserError(f"a phase names the level {max(levels)}, but the networks end at level {top}")
+    return growing
 
 
 class Validation:

@@ -34,6 +34,13 @@ class OptimizerConfig(Section):
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
         (0.5, 0.999), description="Adam's decay rates of the first and second moment."
     )
+    final_beta2: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Decay rate of the second moment at the end of the run, reached along half a cosine; null for a constant "
+        "one.",
+    )
     eps: float = Field(1e-8, gt=0, le=1, description="Adam's and RMSprop's divisor floor.")
     momentum: float = Field(0.0, ge=0, lt=1, description="Momentum of sgd and rmsprop.")
     weight_decay: float = Field(
@@ -44,6 +51,12 @@ class OptimizerConfig(Section):
     clip_weights: float | None = Field(
         None, gt=0, description="Clamp every weight to +-this after each step (WGAN: 0.01); null for none."
     )
+
+    @model_validator(mode="after")
+    def _has_moments(self) -> OptimizerConfig:
+        if self.final_beta2 is not None and self.type not in ("adam", "adamw"):
+            raise ValueError(f"final_beta2 is Adam's; {self.type} has no second moment of that kind")
+        return self
 
 
 class StopConfig(Section):
@@ -73,6 +86,24 @@ class PhaseConfig(Section):
         {}, description="Network -> the one whose weights it begins this phase with, e.g. {discriminator: generator}."
     )
     stop: StopConfig | None = Field(None, description="Early stopping; null for none.")
+    level: int | None = Field(
+        None, ge=0, le=30, description="Of networks that grow: the level they have in this phase; 0 is the smallest."
+    )
+    fade_in: float = Field(
+        0.0, ge=0, le=1, description="Share of the phase over which the level is faded in from the one below."
+    )
+
+    @model_validator(mode="after")
+    def _fades_to_a_level(self) -> PhaseConfig:
+        if self.fade_in and not self.level:
+            raise ValueError("fade_in needs a level above 0 to fade in")
+        return self
+
+    def level_at(self, progress: float) -> float | None:
+        """The level at a share of the phase: from `level - 1` up to `level` while it is faded in."""
+        if self.level is None:
+            return None
+        return float(self.level) if progress >= self.fade_in else self.level - 1 + progress / self.fade_in
 
 
 class TrainingConfig(Section):

@@ -25,8 +25,8 @@ from ganzoo.processors import Processor
 from ganzoo.training.distributed import World, running_statistics
 from ganzoo.training.ema import EMA
 from ganzoo.training.objectives import Batch, Loss, Objective, StepContext, build_objective
-from ganzoo.training.optimizers import build_optimizer, learning_rate_factor
-from ganzoo.training.phases import Validation, check_copies, plan_phases
+from ganzoo.training.optimizers import betas_at, build_optimizer, learning_rate_factor
+from ganzoo.training.phases import Validation, check_copies, growing_networks, plan_phases
 from ganzoo.training.randomness import mix, seed_device
 from ganzoo.training.recipe import Recipe
 from ganzoo.training.sections import PhaseConfig
@@ -86,11 +86,16 @@ class Trainer:
         self.phases = plan_phases(recipe, objective.updates(training), set(self.networks))
         self.objectives = [build_objective(phase.objective) if phase.objective else objective for phase in self.phases]
         check_copies(self.phases, self.networks)
+        self._growing = growing_networks(
+            self.phases, [*self.networks.values(), *([self.ema.average] if self.ema else [])]
+        )
         self._learned = self._prepare_objectives()
         self.total_steps = training.steps
         self.step = self.update = self.skipped = 0
         self.validation = Validation(self.networks[main]) if any(phase.stop for phase in self.phases) else None
         self.stats = StatsCollector()
+        # Classifiers take data as it is.
+        self._match = getattr(self.networks[main], "match", lambda samples: samples)
         self._uses_labels = self.networks[main].config.num_classes is not None
         self._statistics = [buffer for network in self.networks.values() for buffer in running_statistics(network)]
         self._statistics += [buffer for module in self._learned.values() for buffer in module.buffers()]
@@ -187,6 +192,7 @@ class Trainer:
         if self.update == 0 and (index := self._index_at(self.step)) != self.phase_index:
             self.enter_phase(index)
             self._copy_weights(self.phases[index].copies)
+        self.grow()
         updates = self.phases[self.phase_index].updates
         groups = max(updates.values())
         # A network that is updated less often than another uses the batches of the other's last updates.
@@ -213,13 +219,28 @@ class Trainer:
             self.ema.update(self.samples_per_step, self.samples_seen)
         return True
 
+    @property
+    def phase_progress(self) -> float:
+        """Share of the phase that is over."""
+        return (self.step - self.phase_start(self.phase_index)) / self.phases[self.phase_index].steps
+
+    def grow(self) -> None:
+        """Gives networks that grow the level of the moment."""
+        level = self.phases[self.phase_index].level_at(self.phase_progress)
+        if level is not None:
+            for network in self._growing:
+                network.set_level(level)
+
     def learning_rate(self, role: str) -> float:
-        config, step, steps = self.optimizer_configs[role], self.step, self.total_steps
+        config = self.optimizer_configs[role]
+        return config.learning_rate * learning_rate_factor(config.schedule, *self._time(role))
+
+    def _time(self, role: str) -> tuple[int, int]:
+        """Steps done, and steps in all, of the run or of the phase that a network's optimiser began with."""
         for index in reversed(range(self.phase_index + 1)):
-            if role in self.phases[index].optimizers:  # its schedule is that of the phase it began with
-                step, steps = step - self.phase_start(index), self.phases[index].steps
-                break
-        return config.learning_rate * learning_rate_factor(config.schedule, step, steps)
+            if role in self.phases[index].optimizers:
+                return self.step - self.phase_start(index), self.phases[index].steps
+        return self.step, self.total_steps
 
     def validate(self, dataset: ArrayDataset, num_samples: int | None) -> float:
         """The phase's loss on (the first `num_samples`) held-out data, the same in all processes.
@@ -317,6 +338,8 @@ class Trainer:
             self.stats.add({f"{role}/grad_norm": torch.nn.utils.get_total_norm(gradients)})
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate(role)
+            if config.final_beta2 is not None:
+                group["betas"] = betas_at(config, *self._time(role))
         scaler.step(optimizer)
         scaler.update()
         if config.clip_weights is not None:
@@ -348,6 +371,7 @@ class Trainer:
 
     def _to_batch(self, stored: Tensor, labels: Tensor | None) -> Batch:
         samples = self.processor.normalize(stored)
+        samples = self._match(samples)
         if samples.ndim == 4:
             samples = samples.contiguous(memory_format=torch.channels_last)
         return Batch(samples, labels.to(self.device, non_blocking=True) if self._uses_labels else None)
@@ -365,11 +389,11 @@ class Trainer:
             latents = network.sample_latents(num_samples * self.world.size, generator=generator)
             return latents[self.world.rank * num_samples :][:num_samples]
 
-        phase = self.phases[self.phase_index]
         context = StepContext(
             step=self.step,
             progress=self.step / self.total_steps,
-            phase_progress=(self.step - self.phase_start(self.phase_index)) / phase.steps,
+            phase_progress=self.phase_progress,
+            num_processes=self.world.size,
             draw_latents=draw_latents,
             autocast=partial(autocast, self.device.type, self.precision),
             is_logged=is_logged,

@@ -14,13 +14,24 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo.config import ImageGANConfig
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import Conv2d, ConvTranspose2d, JudgeWhole, ProjectLatents, check_labels, init_normal_, normalisation
+from ganzoo.nn import (
+    Conv2d,
+    ConvTranspose2d,
+    JudgeWhole,
+    MinibatchDiscrimination,
+    ProjectLatents,
+    check_labels,
+    init_normal_,
+    minibatch_std,
+    normalisation,
+    pack,
+)
 from ganzoo.registry import register_family
 
 
@@ -35,11 +46,31 @@ class DCGANConfig(ImageGANConfig):
     generator_norm: Literal["batch", "instance", "none"] = Field(
         "batch", description="Normalisation in the generator."
     )
-    discriminator_norm: Literal["batch", "instance", "spectral", "none"] = Field(
-        "batch", description="Normalisation in the discriminator; spectral = of the weights (Miyato et al., 2018)."
+    discriminator_norm: Literal["batch", "instance", "layer", "spectral", "none"] = Field(
+        "batch",
+        description="Normalisation in the discriminator; layer = over each sample, for gradient penalties; spectral = of the "
+        "weights (Miyato et al., 2018).",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout after each of the discriminator's hidden layers.")
     label_dim: int = Field(50, ge=1, le=1024, description="Size of the label embeddings of a conditional model.")
+    minibatch_discrimination: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Learned measures of how alike a batch's samples are (Salimans et al., 2016); 0 for none.",
+    )
+    minibatch_std: bool = Field(
+        False, description="Show the discriminator how much the samples of a batch differ (Karras et al., 2018)."
+    )
+    packing: int = Field(1, ge=1, le=16, description="Samples that are judged together (Lin et al., 2018).")
+
+    @model_validator(mode="after")
+    def _packs_have_no_label(self) -> DCGANConfig:
+        if self.packing > 1 and self.num_classes is not None:
+            raise ValueError(
+                "packing judges samples together that may be of different classes; set num_classes or packing"
+            )
+        return self
 
     @property
     def hidden_channels(self) -> list[int]:
@@ -75,11 +106,15 @@ class DCGANGenerator(Generator):
             latents = torch.cat([latents, self.label_embedding(labels).to(latents.dtype)], dim=1)
         return torch.tanh(self.to_image(self.blocks(latents)))
 
+    def latent_weight(self) -> Tensor:
+        return self.blocks[0][0].weight[: self.config.latent_dim].flatten(1).T
+
 
 class DCGANDiscriminator(Discriminator):
     """Strided convolutions from a picture to one logit; the generator mirrored, no normalisation after the first layer.
 
-    Pictures (B, channels, resolution, resolution), labels (B,) of a conditional model -> one output, logits (B,).
+    Pictures (B, channels, resolution, resolution), labels (B,) of a conditional model -> one output, logits (B,); with
+    packing (B / packing,).
     """
 
     def __init__(self, config: DCGANConfig) -> None:
@@ -90,10 +125,12 @@ class DCGANDiscriminator(Discriminator):
         conditional = config.num_classes is not None
         self.label_embedding = nn.Embedding(config.num_classes, config.label_dim) if conditional else None
         self.label_plane = nn.Linear(config.label_dim, config.resolution**2) if conditional else None
-        blocks = [_down(config.channels + conditional, hidden[0], first, config.dropout)]
+        blocks = [_down(config.channels * config.packing + conditional, hidden[0], first, config.dropout)]
         blocks += [_down(narrow, wide, norm, config.dropout) for narrow, wide in zip(hidden, hidden[1:], strict=False)]
         self.blocks = nn.ModuleList(blocks)
-        self.to_logit = JudgeWhole(hidden[-1], 1, 4, bias=False)
+        measures = config.minibatch_discrimination
+        self.minibatch = MinibatchDiscrimination(hidden[-1] * 16, measures) if measures else None
+        self.to_logit = JudgeWhole(hidden[-1] + measures + config.minibatch_std, 1, 4, bias=False)
         init_normal_(self)
         _init_labels(self.label_embedding)
         if norm == "spectral":
@@ -103,7 +140,7 @@ class DCGANDiscriminator(Discriminator):
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
-        hidden = samples
+        hidden = pack(samples, self.config.packing)
         if self.label_embedding is not None:
             plane = self.label_plane(self.label_embedding(labels)).view(len(samples), 1, *samples.shape[2:])
             hidden = torch.cat([samples, plane.to(samples.dtype)], dim=1)
@@ -111,6 +148,10 @@ class DCGANDiscriminator(Discriminator):
         for block in self.blocks:
             hidden = block(hidden)
             features.append(hidden)
+        if self.minibatch is not None:
+            hidden = self.minibatch(hidden)
+        if self.config.minibatch_std:
+            hidden = minibatch_std(hidden)
         logits = self.to_logit(hidden).flatten()
         return [DiscriminatorOutput(logits, features)]
 

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from ganzoo import losses
+from ganzoo.training.ada import AugmentProbability, ada_augment
 from ganzoo.training.augment import diff_augment, instance_noise
 from ganzoo.training.diagnostics import diversity_stats
 from ganzoo.training.objective_sections import AdversarialConfig, PenaltyConfig
 from ganzoo.training.objectives.base import Batch, Loss, Networks, Objective, StepContext
+from ganzoo.training.objectives.path_length import PathLength
 from ganzoo.training.sections import TrainingConfig
 
 
@@ -30,7 +32,14 @@ class AdversarialObjective(Objective):
     def updates(self, training: TrainingConfig) -> dict[str, int]:
         return {"discriminator": training.n_critic, "generator": 1}
 
+    def prepare(self, networks: Networks) -> None:
+        if self.config.ada is not None:
+            self.modules["discriminator"] = AugmentProbability(self.config.ada)
+        if self.config.path_length is not None:
+            self.modules["generator"] = PathLength(self.config.path_length)
+
     def discriminator_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Loss:
+        self._begin_step(context)
         fake = self._generate(networks, batch, context, with_graph=context.keep_graph)
         if context.keep_graph:
             # The generator's step reuses these samples, as in the DCGAN reference code: one generator pass saved.
@@ -42,14 +51,22 @@ class AdversarialObjective(Objective):
             fake_outputs = discriminator(fake)
         smoothed = partial(self.loss.discriminator, label_smoothing=self.config.label_smoothing)
         terms = losses.average_over_outputs(smoothed, real_outputs, fake_outputs)
+        terms |= self._classification(real_outputs, batch.labels)
         for penalty in self.config.penalties:
             if context.step % penalty.interval == 0:
-                value = self._penalty(penalty, networks["discriminator"], batch, fake, real_outputs)
-                terms[penalty.type] = value * (penalty.weight * penalty.interval)
+                judge = networks["discriminator"]
+                if penalty.precision == "training":
+                    judge = partial(_in_context, judge, context.autocast)
+                value = self._penalty(penalty, judge, batch, fake, real_outputs)
+                terms[penalty.type] = value * (penalty.weight_at(context.progress) * penalty.interval)
         stats = {
             "real_accuracy": share_of_outputs(real_outputs, lambda logits: logits > self.boundary),
             "fake_accuracy": share_of_outputs(fake_outputs, lambda logits: logits < self.boundary),
         }
+        if self.config.ada is not None:
+            augmented = self.modules["discriminator"]
+            augmented.observe([output.logits for output in real_outputs], len(batch.samples), self.boundary)
+            stats["augment_probability"] = augmented.probability.clone()
         return Loss(terms, stats)
 
     def generator_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Loss:
@@ -61,16 +78,34 @@ class AdversarialObjective(Objective):
         with context.autocast():
             fake_outputs = discriminator(fake)
             real_outputs = discriminator(batch.samples) if needs_real else None
-        outputs = (fake_outputs, real_outputs) if self.loss.needs_real else (fake_outputs,)
-        terms = {"adversarial": losses.average_over_outputs(self.loss.generator, *outputs)}
+        terms = {"adversarial": self._adversarial(fake_outputs, real_outputs, context)}
         if self.config.feature_matching:
-            terms["feature_matching"] = self.config.feature_matching * losses.feature_matching(
-                real_outputs, fake_outputs
-            )
+            match = _FEATURE_MATCHING[self.config.feature_matching_of]
+            terms["feature_matching"] = self.config.feature_matching * match(real_outputs, fake_outputs)
+        terms |= self._classification(fake_outputs, batch.labels)
+        lengths = self.config.path_length
+        if lengths is not None and context.step % lengths.interval == 0:
+            latents = context.draw_latents(networks["generator"], len(batch.samples))
+            penalty = self.modules["generator"](networks["generator"], latents, batch.labels)
+            terms["path_length"] = lengths.weight * lengths.interval * penalty
         stats = {}
         if context.is_logged:
             stats = self._diversities(fake.detach(), batch)
         return Loss(terms, stats)
+
+    def _adversarial(self, fake_outputs: Any, real_outputs: Any, context: StepContext) -> Tensor:
+        if self.loss.needs_real:
+            return losses.average_over_outputs(self.loss.generator, fake_outputs, real_outputs)
+        share = 1.0 - (1.0 - self.config.top_k) * context.progress
+        return losses.average_over_outputs(
+            lambda logits: self.loss.generator(losses.top_logits(logits, share)), fake_outputs
+        )
+
+    def _begin_step(self, context: StepContext) -> None:
+        """Once a step, also where its batches are accumulated, and not again where it is resumed between two updates."""
+        if self.config.ada is not None and context.repeat == 0 and "ada" not in context.shared:
+            context.shared["ada"] = True
+            self.modules["discriminator"].begin_step(context.step, context.progress, context.num_processes)
 
     def _diversities(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
         return diversity_stats(fake, batch.samples)
@@ -79,12 +114,23 @@ class AdversarialObjective(Objective):
         generator = networks["generator"]
         latents = context.draw_latents(generator, len(batch.samples))
         with nullcontext() if with_graph else torch.no_grad(), context.autocast():
-            return generator(latents, batch.labels)
+            real = (batch.samples,) if generator.refines else ()
+            return generator(latents, batch.labels, *real)
+
+    def _classification(self, outputs: Any, labels: Tensor | None) -> dict[str, Tensor]:
+        """Of a discriminator that also classifies: real samples in its own loss, generated ones in the generator's."""
+        logits = [output.class_logits for output in outputs if output.class_logits is not None]
+        if not logits or labels is None:
+            return {}
+        errors = [torch.nn.functional.cross_entropy(values.float(), labels) for values in logits]
+        return {"class": self.config.class_weight * torch.stack(errors).mean()}
 
     def _judge(self, discriminator: Any, samples: Tensor, *, labels: Tensor | None, context: StepContext) -> Any:
         config = self.config
         if config.augment:
             samples = diff_augment(samples, ",".join(config.augment))
+        if config.ada is not None:
+            samples = ada_augment(samples, self.modules["discriminator"].probability, config.ada.policy)
         if config.instance_noise and context.progress < config.instance_noise_until:
             std = config.instance_noise * (1.0 - context.progress / config.instance_noise_until)
             samples = instance_noise(samples, std)
@@ -95,10 +141,20 @@ class AdversarialObjective(Objective):
     ) -> Tensor:
         if penalty.type == "gradient-penalty":
             return losses.gradient_penalty(discriminator, batch.samples, fake, batch.labels, penalty.target)
+        if penalty.type == "dragan":
+            return losses.dragan_penalty(discriminator, batch.samples, batch.labels, penalty.target)
         if penalty.type == "drift":
             return losses.average_over_outputs(losses.drift_penalty, real_outputs)
         samples = batch.samples if penalty.type == "r1" else fake
         return losses.zero_centred_penalty(discriminator, samples, batch.labels)
+
+
+def _in_context(discriminator: Any, make_context: Callable[[], Any], samples: Tensor, labels: Tensor | None) -> Any:
+    with make_context():
+        return discriminator(samples, labels)
+
+
+_FEATURE_MATCHING = {"pairs": losses.feature_matching, "means": losses.mean_feature_matching}
 
 
 def share_of_outputs(outputs: Any, condition: Callable[[Tensor], Tensor]) -> Tensor:

@@ -39,6 +39,7 @@ class StepContext:
         step: Step of the run, from 0.
         progress: Share of the run that is over, in [0, 1).
         phase_progress: Share of the phase that is over, in [0, 1).
+        num_processes: Of the run; each sees its own share of the data.
         update: Which of the step's updates it is, from 0; -1 on held-out data, between the steps.
         repeat: Which of the step's updates of this network it is, from 0.
         draw_latents: `(generator, n) -> (n, ...)` latents, the same whatever the number of processes. With a key after
@@ -56,6 +57,7 @@ class StepContext:
     draw_latents: Callable[..., Tensor]
     autocast: Callable[[], AbstractContextManager]
     phase_progress: float = 0.0
+    num_processes: int = 1
     update: int = 0
     repeat: int = 0
     keep_graph: bool = False

@@ -1,0 +1,97 @@
+"""WGAN: residual networks for a Wasserstein loss with a gradient penalty (Gulrajani et al., 2017).
+
+Papers: https://arxiv.org/abs/1704.00028, section 4 and appendix F (the residual networks); the loss is that of Arjovsky et al.
+(2017, https://arxiv.org/abs/1701.07875).
+
+The networks are those from which SNGAN's were made: the generator is the same, the discriminator (the papers' critic)
+averages over the pixels and has no spectral norm. The penalty is one on each sample's gradient, so nothing in the
+discriminator may mix samples: layer norm or none, never batch norm (section 4, "No critic batch normalization").
+
+Weight clipping instead of the penalty is a field of the recipe (`discriminator_optimizer.clip_weights`), and both go with the
+DCGAN's networks too: recipes `wgan-clip-digits` and `wgan-gp-digits`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from ganzoo.families.image.sngan import SNGANConfig, SNGANGenerator
+from ganzoo.modeling import Discriminator, DiscriminatorOutput
+from ganzoo.nn import (
+    DiscriminatorBlock,
+    Projection,
+    check_labels,
+    init_xavier_,
+    mean_pixels,
+    normalisation,
+    rectify,
+)
+from ganzoo.registry import register_family
+
+
+class WGANConfig(SNGANConfig):
+    """Config of the WGAN pair; the paper's widths for CIFAR-10 are 128 and 128."""
+
+    generator_width: int = Field(
+        128, ge=1, le=1024, description="Channels of the generator's blocks; with doubling, of the last."
+    )
+    discriminator_norm: Literal["layer", "none"] = Field(
+        "layer", description="Normalisation in the discriminator, of each sample by itself, or none."
+    )
+
+
+class WGANGenerator(SNGANGenerator):
+    """Residual blocks from 4x4 up, each twice as fine as the last.
+
+    Latents (B, latent_dim), labels (B,) of a conditional model -> pictures (B, channels, resolution, resolution) in
+    [-1, 1].
+    """
+
+
+class WGANDiscriminator(Discriminator):
+    """Residual blocks down to 8x8 or 4x4, the mean over the pixels, one logit.
+
+    Pictures (B, channels, resolution, resolution), labels (B,) of a conditional model -> one output, logits (B,), and with
+    `conditioning: auxiliary` class logits (B, num_classes).
+    """
+
+    def __init__(self, config: WGANConfig) -> None:
+        super().__init__(config)
+        norm = partial(normalisation, config.discriminator_norm)
+        blocks, inputs = [], config.channels
+        for outputs, down in config.discriminator_widths:
+            blocks.append(DiscriminatorBlock(inputs, outputs, down=down, first=not blocks, norm=norm))
+            inputs = outputs
+        self.blocks = nn.ModuleList(blocks)
+        classifies = config.num_classes is not None and config.conditioning == "auxiliary"
+        self.to_logit = Projection(inputs, None if classifies else config.num_classes)
+        self.to_classes = nn.Linear(inputs, config.num_classes) if classifies else None
+        init_xavier_(self.to_logit)
+        if classifies:
+            init_xavier_(self.to_classes)
+
+    def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
+        check_labels(labels, self.config.num_classes, len(samples))
+        hidden, features = samples, []
+        for block in self.blocks:
+            hidden = block(hidden)
+            features.append(hidden)
+        pooled = mean_pixels(rectify(hidden))
+        if self.to_classes is None:
+            return [DiscriminatorOutput(self.to_logit(pooled, labels), features)]
+        return [DiscriminatorOutput(self.to_logit(pooled), features, self.to_classes(pooled))]
+
+
+@register_family("wgan", modality="image", paper="https://arxiv.org/abs/1704.00028")
+class WGAN:
+    """The paper's loss and penalty; Adam 2e-4 (0, 0.9) and 5 discriminator updates are in the recipes."""
+
+    config = WGANConfig
+    generator = WGANGenerator
+    discriminator = WGANDiscriminator
+    objective = {"loss": "wasserstein", "penalties": [{"type": "gradient-penalty", "weight": 10.0}]}
+    tiny = {"resolution": 16, "channels": 1, "generator_width": 8, "discriminator_width": 8, "latent_dim": 8}

@@ -1,0 +1,143 @@
+"""Layers of progressive growing and StyleGAN: equalised learning rate, pixel norm, minibatch standard deviation.
+
+Karras et al. (2018, https://arxiv.org/abs/1710.10196), sections 3, 4.1 and 4.2.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ganzoo.nn.convolution import Conv2d
+from ganzoo.precision import widen
+
+# Gain of weights before a (leaky) rectifier that keeps the variance of what flows through (He et al., 2015).
+HE_GAIN = math.sqrt(2)
+
+
+class EqualisedLinear(nn.Linear):
+    """A linear layer with equalised learning rate (section 4.1), `(..., inputs)` -> `(..., outputs)`.
+
+    Weights begin as N(0, 1) and are multiplied by gain / sqrt(inputs) in every pass. An optimiser that divides by the
+    gradient's size, as Adam does, then changes all layers at the same relative speed, however large they are. The bias
+    is not multiplied by the constant.
+
+    Args:
+        inputs, outputs: Sizes.
+        bias: Whether there is one.
+        gain: sqrt(2) before a rectifier, 1 elsewhere.
+        bias_init: What the bias is at the start.
+        lr_multiplier: Weight and bias learn so many times as fast (StyleGAN's mapping network: 0.01), with the same
+            values at the start.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        bias: bool = True,
+        gain: float = 1.0,
+        bias_init: float = 0.0,
+        lr_multiplier: float = 1.0,
+    ) -> None:
+        super().__init__(inputs, outputs, bias=bias)
+        self.scale, self.lr_multiplier = _prepare(self, inputs, gain, bias_init, lr_multiplier)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return nn.functional.linear(hidden, self.weight * self.scale, _bias(self))
+
+
+class EqualisedConv2d(Conv2d):
+    """A convolution with equalised learning rate, (B, inputs, H, W) -> (B, outputs, H', W'); see `EqualisedLinear`.
+
+    Args:
+        inputs, outputs: Channels.
+        kernel_size: Of the square kernel.
+        padding: Pixels at each side; by default as many as keep the size of the picture (odd kernels).
+        stride: Of the windows.
+        bias, gain, bias_init, lr_multiplier: As of `EqualisedLinear`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel_size: int,
+        *,
+        padding: int | None = None,
+        stride: int = 1,
+        bias: bool = True,
+        gain: float = 1.0,
+        bias_init: float = 0.0,
+        lr_multiplier: float = 1.0,
+    ) -> None:
+        padding = kernel_size // 2 if padding is None else padding
+        super().__init__(inputs, outputs, kernel_size, stride=stride, padding=padding, bias=bias)
+        self.scale, self.lr_multiplier = _prepare(self, inputs * kernel_size**2, gain, bias_init, lr_multiplier)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self._conv_forward(pictures, self.weight * self.scale, _bias(self))
+
+
+def _prepare(
+    layer: nn.Linear | nn.Conv2d, fan_in: int, gain: float, bias_init: float, lr_multiplier: float
+) -> tuple[float, float]:
+    """Sets the parameters to their values at the start; returns the weight's constant and the bias's."""
+    with torch.no_grad():
+        if lr_multiplier != 1:
+            layer.weight.div_(lr_multiplier)
+        if layer.bias is not None:
+            layer.bias.fill_(bias_init / lr_multiplier)
+    return gain / math.sqrt(fan_in) * lr_multiplier, lr_multiplier
+
+
+def _bias(layer: nn.Linear | nn.Conv2d) -> Tensor | None:
+    return layer.bias if layer.bias is None or layer.lr_multiplier == 1 else layer.bias * layer.lr_multiplier
+
+
+class PixelNorm(nn.Module):
+    """Scales every pixel's feature vector to a mean square of 1 (section 4.2): x / sqrt(mean(x^2 over channels) + 1e-8).
+
+    (B, C) or (B, C, H, W), any type; the mean is taken in float32.
+    """
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden * torch.rsqrt(widen(hidden).square().mean(dim=1, keepdim=True) + 1e-8).to(hidden.dtype)
+
+
+def minibatch_std(hidden: Tensor, group_size: int = 4, num_channels: int = 1) -> Tensor:
+    """Appends how much samples of a group differ, so that a discriminator sees a lack of variety (section 3).
+
+    The standard deviation over the group of each feature at each place, averaged over places and features: one number a
+    group (and appended channel), the same at every pixel of every sample of the group. The samples of a group lie
+    batch / group_size apart, so that neighbours in a batch (of one class, or augmented alike) are in different groups.
+
+    Args:
+        hidden: (B, C, H, W); float32 arithmetic inside.
+        group_size: Samples compared with each other. Where the batch is not a multiple of it, its largest smaller
+            divisor is taken; the whole batch where that would be 1.
+        num_channels: Channels to append, each the average over its share of the features (1 in the paper); must divide C.
+
+    Returns:
+        (B, C + num_channels, H, W).
+    """
+    batch, channels, height, width = hidden.shape
+    group = _group_size(batch, group_size)
+    groups = widen(hidden).reshape(group, batch // group, num_channels, channels // num_channels, height, width)
+    deviation = torch.sqrt(groups.var(dim=0, correction=0) + 1e-8).mean(dim=(2, 3, 4))
+    planes = deviation.repeat(group, 1)[:, :, None, None].expand(-1, -1, height, width)
+    return torch.cat([hidden, planes.to(hidden.dtype)], dim=1)
+
+
+def _group_size(batch: int, wanted: int) -> int:
+    divisors = [size for size in range(2, min(wanted, batch) + 1) if batch % size == 0]
+    return divisors[-1] if divisors else batch
