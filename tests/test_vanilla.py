@@ -15,7 +15,7 @@ from ganzoo.data import load_data
 from ganzoo.data.config import DataConfig
 from ganzoo.data.mixtures import MIXTURES
 from ganzoo.errors import NotFoundError, UserError
-from ganzoo.metrics.modes import count_class_modes, count_point_modes, expected_divergence
+from ganzoo.metrics.modes import count_point_modes, expected_divergence
 from ganzoo.nn import Maxout
 from ganzoo.processors import PointsProcessor
 
@@ -127,18 +127,6 @@ def test_modes_are_hit_by_points_within_three_deviations():
     assert found.divergence == pytest.approx(math.log(3) / 3 - math.log(3) / 3 + (1 / 3) * 0 + sum(
         p * math.log(3 * p) for p in (1 / 3, 2 / 3)))  # fmt: skip
     assert count_point_modes(points + 100, centres, 1.0).divergence == 0
-
-
-def test_modes_of_three_digits():
-    classes = torch.tensor([[0, 0, 0], [1, 2, 3], [1, 2, 3], [9, 9, 9]])
-    found = count_class_modes(classes, 10)
-    assert found.covered == 3 and found.counts.sum() == 4 and found.counts.max() == 2
-    assert found.divergence == pytest.approx(2 * 0.25 * math.log(250) + 0.5 * math.log(500))
-    uniform = torch.randint(10, (26_000, 3), generator=torch.Generator().manual_seed(0))
-    assert count_class_modes(uniform, 10).divergence == pytest.approx(expected_divergence(26_000, 1000), rel=0.1)
-    assert expected_divergence(26_000, 1000) == pytest.approx(0.0192, abs=1e-4)
-    with pytest.raises(UserError, match="integers from 0 to 9"):
-        count_class_modes(torch.tensor([[10, 0, 0]]), 10)
 
 
 @pytest.mark.parametrize(

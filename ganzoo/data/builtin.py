@@ -20,6 +20,7 @@ from ganzoo.data.drums import open_drums
 from ganzoo.data.mixtures import open_mixture
 from ganzoo.data.oracle import open_oracle
 from ganzoo.data.source import Source, no_split
+from ganzoo.data.stacked import open_stacked_mnist
 from ganzoo.errors import UserError, require
 
 _DOCSTRING = re.compile(r'^[ \t]+[rR]?"""\s*(.*?)"""', re.DOTALL | re.MULTILINE)
@@ -130,4 +131,7 @@ BUILTIN: dict[str, Callable[[DataConfig, str], Source]] = {
     "python-docstrings": open_docstrings,
     "coco-captions": open_coco_captions,
     "oracle": open_oracle,
+    "stacked-mnist": open_stacked_mnist,
 }
+# Those that are made of another data set, of which `path` is a local copy.
+DERIVED = {"stacked-mnist"}

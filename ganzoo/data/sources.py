@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ganzoo.data.audio import AUDIO_SUFFIXES, open_audio_folder
-from ganzoo.data.builtin import BUILTIN
+from ganzoo.data.builtin import BUILTIN, DERIVED
 from ganzoo.data.config import DataConfig
 from ganzoo.data.folders import IMAGE_SUFFIXES, folder_source, open_image_folder
 from ganzoo.data.oracle import open_oracle_file
@@ -50,7 +50,7 @@ def open_source(config: DataConfig, split: str | None = None) -> Source:
 
 
 def _open(config: DataConfig, split: str) -> Source:
-    if config.path is not None:
+    if config.path is not None and config.dataset not in DERIVED:
         try:
             return _open_path(config, split)
         except OSError as error:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ganzoo.processors import Processor
 
 BUILT_IN = ("pixels", "inception", "log-mel", "clap")
+MAX_CLASSES = 100_000
 
 
 class Embedding(NamedTuple):
@@ -98,6 +99,40 @@ class ClassifierEmbedder:
         from ganzoo.metrics.audio import fit_waveforms
 
         return fit_waveforms(waveforms, self.sampling_rate or self.processor.sampling_rate, self.processor)
+
+
+class ChannelwiseEmbedder:
+    """Every channel of a picture seen by itself, as a grey picture: the judge of StackedMNIST.
+
+    The features are those of the channels beside each other; a class is a combination of theirs, so that three digits make a
+    thousand. It counts as its channels' numbers do: the first has the highest place.
+    """
+
+    def __init__(self, embedder: ClassifierEmbedder) -> None:
+        self.embedder = embedder
+        self.name = f"channels:{embedder.name}"
+
+    def to(self, device: str | torch.device) -> ChannelwiseEmbedder:
+        """Moves the network; returns itself."""
+        self.embedder.to(device)
+        return self
+
+    def __call__(self, images: Tensor) -> Embedding:
+        """Maps uint8 images `(B, C, H, W)` to features `(B, C * D)` and probabilities `(B, K ** C)`.
+
+        Raises:
+            UserError: So many channels that their combinations cannot be counted.
+        """
+        channels = check_images(images).shape[1]
+        found = self.embedder(images.flatten(0, 1)[:, None])
+        features = found.features.view(len(images), -1)
+        classes = found.probabilities.shape[1]
+        if classes**channels > MAX_CLASSES:
+            raise UserError(f"{channels} channels of {classes} classes each make more than {MAX_CLASSES:,} classes")
+        joint, *others = found.probabilities.view(len(images), channels, classes).unbind(dim=1)
+        for probabilities in others:
+            joint = (joint[:, :, None] * probabilities[:, None, :]).flatten(1)
+        return Embedding(features, joint)
 
 
 class InceptionEmbedder:
@@ -187,7 +222,7 @@ def get_embedder(embedder: str | Path | Embedder, *, sampling_rate: int | None =
     """Returns the embedder of a name, or the object itself when it is one.
 
     Args:
-        embedder: Of pictures `"pixels"`, `"inception"`; of sound `"log-mel"`, `"clap"` or `"clap:FOLDER"`; of either a
+        embedder: Of pictures `"pixels"`, `"inception"`, `"channels:NAME"` (a classifier that sees each channel alone); of sound `"log-mel"`, `"clap"` or `"clap:FOLDER"`; of either a
             classifier checkpoint: its folder, its name in the catalogue, or its `org/name` on the Hub. Networks are loaded
             here, not before.
         sampling_rate: Of the waveforms that it is to hear, in Hz; by default what its network was trained with.
@@ -212,6 +247,8 @@ def get_embedder(embedder: str | Path | Embedder, *, sampling_rate: int | None =
         return _log_mel(sampling_rate)
     if kind == "clap":
         return _clap(source, sampling_rate)
+    if kind == "channels":
+        return ChannelwiseEmbedder(_load_classifier(source, None))
     return _load_classifier(embedder, sampling_rate)
 
 

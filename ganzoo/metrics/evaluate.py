@@ -156,6 +156,12 @@ def _class_balance(generated: Embedding, real: Embedding | None, choices: Choice
     return {"class_balance": Measurement(found.kl_to_uniform, {}, {"counts": list(found.counts), **details})}
 
 
+def _modes(generated: Embedding, real: Embedding | None, choices: Choices) -> dict[str, Measurement]:
+    classes = generated.probabilities.shape[1]
+    covered = len(generated.probabilities.argmax(dim=1).unique())
+    return {"modes": Measurement(float(covered), {"classes": classes})}
+
+
 METRICS: dict[str, Metric] = {
     "frechet_distance": Metric(_frechet_distance, higher_is_better=False, is_distance=True),
     "kid": Metric(_kid, higher_is_better=False, is_distance=True),
@@ -164,6 +170,7 @@ METRICS: dict[str, Metric] = {
     "recall": Metric(_precision_recall, higher_is_better=True),
     "density": Metric(_density_coverage, higher_is_better=True),
     "coverage": Metric(_density_coverage, higher_is_better=True),
+    "modes": Metric(_modes, higher_is_better=True, needs="probabilities", compares=False),
     "class_balance": Metric(_class_balance, higher_is_better=False, needs="probabilities", compares=False),
 }
 

@@ -1,4 +1,4 @@
-"""How many modes of a known distribution samples cover, and how well: of mixtures in the plane, and of classified samples."""
+"""How many modes of a mixture in the plane points cover, and how well."""
 
 from __future__ import annotations
 
@@ -58,25 +58,6 @@ def count_point_modes(points: Tensor, centres: Tensor, sigma: float, *, deviatio
     good = distance < deviations * sigma
     counts = torch.bincount(nearest[good], minlength=len(centres))
     return Modes(int((counts > 0).sum()), counts, float(good.double().mean()))
-
-
-def count_class_modes(classes: Tensor, num_classes: int) -> Modes:
-    """Modes of samples that have several independent classes, such as the three digits of StackedMNIST: one for each
-    combination (Metz et al., 2017; protocol of Srivastava et al., 2017, VEEGAN).
-
-    Args:
-        classes: (N, parts) integers from 0.
-        num_classes: Classes of a part.
-
-    Raises:
-        UserError: Classes that do not exist.
-    """
-    if classes.ndim != 2 or not len(classes) or int(classes.min()) < 0 or int(classes.max()) >= num_classes:
-        raise UserError(f"classes must be (N, parts) integers from 0 to {num_classes - 1}")
-    parts = classes.shape[1]
-    place = num_classes ** torch.arange(parts)
-    counts = torch.bincount((classes.long() * place).sum(dim=1), minlength=num_classes**parts)
-    return Modes(int((counts > 0).sum()), counts, 1.0)
 
 
 def expected_divergence(num_samples: int, num_modes: int) -> float:
