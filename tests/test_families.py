@@ -583,6 +583,7 @@ def test_recipe_trains_and_publishes(recipe, tmp_path):
     top_level = getattr(build(family.tiny_config(**changes))[family.main_role], "top_level", 0)
     overrides = {
         "model": {"family": family.name, **model},
+        "data.dataset": "synthetic",  # some data sets are made of what the path holds
         "data.path": str(tmp_path / "data"),
         "data.segment": loaded.data.segment and model["length"] // 2,
         "training.batch_size": 4,
