@@ -55,8 +55,8 @@ def _measured(record: dict) -> str:
 
 
 def _protocol(records: list[dict]) -> str:
-    """How the first of them was measured."""
-    record = records[0]
+    """How the one that compares with most real samples was measured."""
+    record = max(records, key=lambda record: record["num_real"])
     generated = f"{record['num_generated']:,} against " if record["num_generated"] else ""
     return f"{generated}{record['num_real']:,} {record['dataset']} {record['split']}"
 

@@ -222,7 +222,18 @@ NETWORKS = {
     "recording",
     "containers",
 }
-ABOVE_NETWORKS = {"data", "metrics", "training", "pipelines", "hub", "evaluation", "verification", "measured", "cli"}
+ABOVE_NETWORKS = {
+    "data",
+    "metrics",
+    "training",
+    "pipelines",
+    "hub",
+    "evaluation",
+    "exploring",
+    "verification",
+    "measured",
+    "cli",
+}
 # Group -> what it may import, or what it must not.
 ALLOWED = {
     **dict.fromkeys(TOOLS, TOOLS),

@@ -6,7 +6,9 @@ from ganzoo.nn.equalised import HE_GAIN, EqualisedConv2d, EqualisedLinear, Pixel
 from ganzoo.nn.grouped import GroupedConv2d
 from ganzoo.nn.layers import JudgeWhole, Maxout, ProjectLatents, check_labels, init_normal_, normalisation, pack
 from ganzoo.nn.minibatch import MinibatchDiscrimination
+from ganzoo.nn.modulated import ModulatedConv2d
 from ganzoo.nn.rectifiers import rectify
+from ganzoo.nn.resample import blur, downsample, upsample
 from ganzoo.nn.residual import (
     DiscriminatorBlock,
     GeneratorBlock,
@@ -29,10 +31,13 @@ __all__ = [
     "JudgeWhole",
     "Maxout",
     "MinibatchDiscrimination",
+    "ModulatedConv2d",
     "PixelNorm",
     "ProjectLatents",
     "Projection",
+    "blur",
     "check_labels",
+    "downsample",
     "init_normal_",
     "init_xavier_",
     "mean_pixels",
@@ -42,4 +47,5 @@ __all__ = [
     "pack",
     "rectify",
     "sum_pixels",
+    "upsample",
 ]

@@ -70,7 +70,7 @@ def _is_plain() -> bool:
 def _inputs(pictures: Tensor, *parameters: Tensor | None) -> tuple[Tensor | None, ...]:
     """The same in the type to compute in, because autocast does not look into custom functions."""
     device = pictures.device.type
-    autocast = torch.is_autocast_enabled(device)
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if autocast else pictures.dtype
     # Views, because of leaves of the graph the engine does not say whether it will reach them.
     views = (None if parameter is None else parameter.view_as(parameter).to(dtype) for parameter in parameters)

@@ -19,9 +19,9 @@ def rectify(hidden: Tensor, slope: float = 0.0, *, inplace: bool = False) -> Ten
         slope: Of the negative side, from 0 (ReLU) to below 1.
         inplace: Write the result over `hidden`, which nobody else may need; a convolution does not need its output.
     """
-    if torch.is_grad_enabled():
-        return _Rectify.apply(hidden, slope, inplace)
-    return F.leaky_relu(hidden, slope, inplace)
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return F.leaky_relu(hidden, slope, inplace)
+    return _Rectify.apply(hidden, slope, inplace)
 
 
 class _Rectify(torch.autograd.Function):

@@ -57,6 +57,9 @@ class CGANGenerator(Generator):
         picture = torch.tanh(self.output(self.joint(hidden).relu()))
         return picture.view(len(latents), self.config.channels, self.config.resolution, self.config.resolution)
 
+    def latent_weight(self) -> Tensor:
+        return self.from_latents.weight
+
 
 class CGANDiscriminator(Discriminator):
     """Pictures (B, channels, resolution, resolution), labels (B,) -> one output, logits (B,)."""

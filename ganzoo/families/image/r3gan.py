@@ -76,7 +76,7 @@ class R3GANGenerator(Generator):
         self.basis = nn.Parameter(torch.empty(4, 4, widths[0]))  # channels last, like everything that follows
         self.scale_basis = nn.Linear(inputs, widths[0], bias=False)
         self.stages = nn.ModuleList(_stages(config))
-        self.widen = nn.ModuleList(_change(wide, narrow) for wide, narrow in zip(widths, widths[1:], strict=False))
+        self.changes = nn.ModuleList(_change(wide, narrow) for wide, narrow in zip(widths, widths[1:], strict=False))
         self.to_image = GroupedConv2d(widths[-1], config.channels, 1, bias=False)
         _init(self, config)
         nn.init.normal_(self.basis)
@@ -88,11 +88,14 @@ class R3GANGenerator(Generator):
         scales = self.scale_basis(latents)
         rows = scales[:, None, None] * self.basis.to(scales.dtype)
         hidden = self.stages[0](rows.permute(0, 3, 1, 2))
-        for change, stage in zip(self.widen, self.stages[1:], strict=True):
+        for change, stage in zip(self.changes, self.stages[1:], strict=True):
             # A 1x1 convolution and the filter can change places: it goes first, on a quarter of the pixels.
             hidden = stage(upsample(change(hidden), BINOMIAL))
         pictures = self.to_image(hidden)
         return pictures if self.training else pictures.clamp(-1, 1)
+
+    def latent_weight(self) -> Tensor:
+        return self.scale_basis.weight[:, : self.config.latent_dim]
 
 
 class R3GANDiscriminator(Discriminator):
@@ -107,7 +110,7 @@ class R3GANDiscriminator(Discriminator):
         conditional = config.num_classes is not None
         self.from_image = GroupedConv2d(config.channels, widths[0], 1, bias=False)
         self.stages = nn.ModuleList(_stages(config)[::-1])
-        self.narrow = nn.ModuleList(_change(narrow, wide) for narrow, wide in zip(widths, widths[1:], strict=False))
+        self.changes = nn.ModuleList(_change(narrow, wide) for narrow, wide in zip(widths, widths[1:], strict=False))
         self.gather = nn.Parameter(torch.empty(4, 4, widths[-1]))
         self.to_logit = nn.Linear(widths[-1], config.label_dim if conditional else 1, bias=False)
         self.label_embedding = nn.Embedding(config.num_classes, config.label_dim) if conditional else None
@@ -118,7 +121,7 @@ class R3GANDiscriminator(Discriminator):
         check_labels(labels, self.config.num_classes, len(samples))
         hidden = self.stages[0](self.from_image(samples.contiguous(memory_format=torch.channels_last)))
         features = [hidden]
-        for change, stage in zip(self.narrow, self.stages[1:], strict=True):
+        for change, stage in zip(self.changes, self.stages[1:], strict=True):
             hidden = stage(change(downsample(hidden, BINOMIAL)))
             features.append(hidden)
         rows = hidden.permute(0, 2, 3, 1)
@@ -160,16 +163,14 @@ def _init(network: nn.Module, config: R3GANConfig) -> None:
     In the blocks the gain is the rectifier's times blocks^(-1/4), counted over the whole network, and the last convolution
     is zero (Fixup: Zhang et al., 2019, section 3, with three layers a block); elsewhere it is 1.
     """
-    gain = RECTIFIER_GAIN * (config.blocks * len(config.widths)) ** -0.25
-    for module in network.modules():
+    scaled = RECTIFIER_GAIN * (config.blocks * len(config.widths)) ** -0.25
+    gains = {"widen": scaled, "mix": scaled, "narrow": 0.0}
+    for name, module in network.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
-            nn.init.normal_(module.weight, 0.0, module.weight[0].numel() ** -0.5)
-    for module in network.modules():
-        if isinstance(module, _Block):
-            for layer in (module.widen, module.mix):
-                nn.init.normal_(layer.weight, 0.0, gain * layer.weight[0].numel() ** -0.5)
-                nn.init.zeros_(layer.bias)
-            nn.init.zeros_(module.narrow.weight)
+            gain = gains.get(name.rpartition(".")[2], 1.0)
+            nn.init.normal_(module.weight, 0.0, gain * module.weight[0].numel() ** -0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 @register_family("r3gan", modality="image", paper="https://arxiv.org/abs/2501.05441")

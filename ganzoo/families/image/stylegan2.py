@@ -29,9 +29,18 @@ from torch import Tensor, nn
 from ganzoo.config import ImageGANConfig
 from ganzoo.errors import UserError
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import HE_GAIN, EqualisedConv2d, EqualisedLinear, PixelNorm, check_labels, minibatch_std
-from ganzoo.nn.modulated import ModulatedConv2d
-from ganzoo.nn.resample import blur, downsample, upsample
+from ganzoo.nn import (
+    HE_GAIN,
+    EqualisedConv2d,
+    EqualisedLinear,
+    ModulatedConv2d,
+    PixelNorm,
+    blur,
+    check_labels,
+    downsample,
+    minibatch_std,
+    upsample,
+)
 from ganzoo.registry import register_family
 
 FILTER = (1, 3, 3, 1)

@@ -92,6 +92,9 @@ class VanillaGenerator(Generator):
             flat = torch.tanh(flat)
         return flat.view(len(latents), *self.config.sample_shape)
 
+    def latent_weight(self) -> Tensor:
+        return self.hidden[0].weight[:, : self.config.latent_dim]
+
 
 class VanillaDiscriminator(Discriminator):
     """Samples, labels (B,) of a conditional model -> one output, logits (B,), or (B / packing,)."""
