@@ -44,7 +44,7 @@ def test_widths_are_halved_beyond_32_pixels():
     assert R3GANConfig(resolution=8).widths == [768, 768]
 
 
-@pytest.mark.parametrize("resolution", [8, 16, 32, 64, 128])
+@pytest.mark.parametrize("resolution", [8, 32, 128])
 @pytest.mark.parametrize(("channels", "num_classes"), [(1, None), (2, 5), (4, None)])
 def test_every_power_of_two_and_any_channels(resolution, channels, num_classes):
     generator, discriminator = on_meta(

@@ -55,7 +55,7 @@ def test_constant_widths():
 
 @pytest.mark.parametrize("resolution", [16, 32, 64, 128])
 @pytest.mark.parametrize("widths", ["constant", "doubling"])
-@pytest.mark.parametrize(("channels", "num_classes"), [(1, None), (2, 5), (4, None)])
+@pytest.mark.parametrize(("channels", "num_classes"), [(4, None), (2, 5)])
 def test_every_power_of_two_and_any_channels(resolution, widths, channels, num_classes):
     generator, discriminator = on_meta(
         resolution=resolution,
@@ -138,7 +138,7 @@ def test_auxiliary_classifier_is_trained_and_does_not_see_the_labels():
     objective = build_objective(recipe.objective)
     networks = {"generator": generator, "discriminator": discriminator.train()}
     context = StepContext(0, 0.0, lambda network, number: network.sample_latents(number), torch.enable_grad)
-    for role in networks:
+    for role in ("discriminator", "generator"):
         terms = getattr(objective, f"{role}_loss")(networks, Batch(samples, labels), context).terms
         assert terms["class"] > 0
     terms["class"].backward()
