@@ -13,8 +13,9 @@ discriminator that also classifies.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -114,18 +115,20 @@ class SNGANGenerator(Generator):
         return self.project.weight
 
 
-class SNGANDiscriminator(Discriminator):
-    """Residual blocks down to 8x8 or 4x4, the sum over the pixels, one logit; spectral norm of every layer's weight.
+class ResidualDiscriminator(Discriminator):
+    """Residual blocks down to 8x8 or 4x4, the sum or mean over the pixels, one logit.
 
     Pictures (B, channels, resolution, resolution), labels (B,) of a conditional model -> one output, logits (B,), and with
     `conditioning: auxiliary` class logits (B, num_classes).
     """
 
-    def __init__(self, config: SNGANConfig) -> None:
+    pool: ClassVar[Callable[[Tensor], Tensor]]
+
+    def __init__(self, config: SNGANConfig, norm: Callable[[int], nn.Module] = nn.Identity) -> None:
         super().__init__(config)
         blocks, inputs = [], config.channels
         for outputs, down in config.discriminator_widths:
-            blocks.append(DiscriminatorBlock(inputs, outputs, down=down, first=not blocks))
+            blocks.append(DiscriminatorBlock(inputs, outputs, down=down, first=not blocks, norm=norm))
             inputs = outputs
         self.blocks = nn.ModuleList(blocks)
         classifies = config.num_classes is not None and config.conditioning == "auxiliary"
@@ -134,9 +137,6 @@ class SNGANDiscriminator(Discriminator):
         init_xavier_(self.to_logit)
         if classifies:
             init_xavier_(self.to_classes)
-        for module in list(self.modules()):
-            if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):
-                spectral_norm(module)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
@@ -144,10 +144,22 @@ class SNGANDiscriminator(Discriminator):
         for block in self.blocks:
             hidden = block(hidden)
             features.append(hidden)
-        pooled = sum_pixels(rectify(hidden))
+        pooled = self.pool(rectify(hidden))
         if self.to_classes is None:
             return [DiscriminatorOutput(self.to_logit(pooled, labels), features)]
         return [DiscriminatorOutput(self.to_logit(pooled), features, self.to_classes(pooled))]
+
+
+class SNGANDiscriminator(ResidualDiscriminator):
+    """The sum over the pixels, and spectral norm of every layer's weight."""
+
+    pool = staticmethod(sum_pixels)
+
+    def __init__(self, config: SNGANConfig) -> None:
+        super().__init__(config)
+        for module in list(self.modules()):
+            if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):
+                spectral_norm(module)
 
 
 @register_family("sngan", modality="image", paper="https://arxiv.org/abs/1802.05957")

@@ -17,19 +17,9 @@ from functools import partial
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor, nn
 
-from ganzoo.families.image.sngan import SNGANConfig, SNGANGenerator
-from ganzoo.modeling import Discriminator, DiscriminatorOutput
-from ganzoo.nn import (
-    DiscriminatorBlock,
-    Projection,
-    check_labels,
-    init_xavier_,
-    mean_pixels,
-    normalisation,
-    rectify,
-)
+from ganzoo.families.image.sngan import ResidualDiscriminator, SNGANConfig, SNGANGenerator
+from ganzoo.nn import mean_pixels, normalisation
 from ganzoo.registry import register_family
 
 
@@ -52,38 +42,13 @@ class WGANGenerator(SNGANGenerator):
     """
 
 
-class WGANDiscriminator(Discriminator):
-    """Residual blocks down to 8x8 or 4x4, the mean over the pixels, one logit.
+class WGANDiscriminator(ResidualDiscriminator):
+    """The mean over the pixels; no spectral norm."""
 
-    Pictures (B, channels, resolution, resolution), labels (B,) of a conditional model -> one output, logits (B,), and with
-    `conditioning: auxiliary` class logits (B, num_classes).
-    """
+    pool = staticmethod(mean_pixels)
 
     def __init__(self, config: WGANConfig) -> None:
-        super().__init__(config)
-        norm = partial(normalisation, config.discriminator_norm)
-        blocks, inputs = [], config.channels
-        for outputs, down in config.discriminator_widths:
-            blocks.append(DiscriminatorBlock(inputs, outputs, down=down, first=not blocks, norm=norm))
-            inputs = outputs
-        self.blocks = nn.ModuleList(blocks)
-        classifies = config.num_classes is not None and config.conditioning == "auxiliary"
-        self.to_logit = Projection(inputs, None if classifies else config.num_classes)
-        self.to_classes = nn.Linear(inputs, config.num_classes) if classifies else None
-        init_xavier_(self.to_logit)
-        if classifies:
-            init_xavier_(self.to_classes)
-
-    def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
-        check_labels(labels, self.config.num_classes, len(samples))
-        hidden, features = samples, []
-        for block in self.blocks:
-            hidden = block(hidden)
-            features.append(hidden)
-        pooled = mean_pixels(rectify(hidden))
-        if self.to_classes is None:
-            return [DiscriminatorOutput(self.to_logit(pooled, labels), features)]
-        return [DiscriminatorOutput(self.to_logit(pooled), features, self.to_classes(pooled))]
+        super().__init__(config, partial(normalisation, config.discriminator_norm))
 
 
 @register_family("wgan", modality="image", paper="https://arxiv.org/abs/1704.00028")
