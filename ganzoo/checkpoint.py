@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -147,14 +148,23 @@ def load_weights(
     return network
 
 
+# Initialisation, and the power iterations of spectral norm: what they give is not looked at, so only its shape is right.
+_EMPTY: dict[Any, Callable[..., torch.Tensor]] = {
+    torch.Tensor.normal_: lambda tensor, *_, **__: tensor,
+    nn.init.normal_: lambda tensor, *_, **__: tensor,
+    nn.functional.normalize: lambda tensor, *_, out=None, **__: tensor if out is None else out,
+    torch.mv: lambda matrix, vector: matrix.new_empty(len(matrix)),
+    torch.vdot: lambda vector, other: vector.new_empty(()),
+    torch.Tensor.div: lambda tensor, _: tensor,
+    torch.Tensor.__truediv__: lambda tensor, _: tensor,
+}
+
+
 class _NoInitialisation(TorchFunctionMode):
-    """Leaves out the normal initialisation: on the meta device it fills nothing, and torch imports its compiler for it
-    (two seconds)."""
+    """Leaves out what fills nothing on the meta device, and for which torch imports its compiler there (two seconds)."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function in (torch.Tensor.normal_, nn.init.normal_):
-            return args[0] if args else kwargs["tensor"]
-        return function(*args, **(kwargs or {}))
+        return _EMPTY.get(function, function)(*args, **(kwargs or {}))
 
 
 def cast(network: nn.Module, dtype: torch.dtype) -> None:

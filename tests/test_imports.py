@@ -100,6 +100,16 @@ GANPipeline(generator, generator.config.processor()).save_pretrained({str(tmp_pa
     assert imported_by(load, names=NEVER_ON_LOADING) == set()
 
 
+@pytest.mark.parametrize("family", ["sngan", "hifigan", "stylegan2"])
+def test_a_discriminator_loads_without_the_compiler(family, tmp_path):
+    """The power iterations of spectral norm import it on the meta device, too."""
+    create = f"*ganzoo.create({family!r}, **ganzoo.get_family({family!r}).tiny)"
+    prepare = f"import ganzoo\nfor network in ({create},):\n    network.save_pretrained({str(tmp_path)!r} + '/' + network.role)"
+    python(prepare)
+    load = f"import ganzoo\nganzoo.Discriminator.from_pretrained({str(tmp_path / 'discriminator')!r})"
+    assert imported_by(load, names=("torch._dynamo",)) == set()
+
+
 def test_public_names_resolve():
     for name in ganzoo.__all__:
         value = getattr(ganzoo, name)
