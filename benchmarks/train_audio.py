@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 import ganzoo
 from ganzoo.data.dataset import ArrayDataset
-from ganzoo.training.devices import has_fast_bf16
+from ganzoo.precision import has_fast_bf16
 from ganzoo.training.objectives import build_objective
 from ganzoo.training.recipe import load_recipe
 from ganzoo.training.trainer import Trainer
