@@ -111,7 +111,7 @@ class ImageGANConfig(GANConfig):
             raise UserError(f"the processor of an image model is of type image or spectrogram, not {shorten(kind)}")
         if kind == "image":
             shape = {"resolution": self.resolution, "channels": self.channels}
-            _check_free(shape, overrides)
+            check_free(shape, overrides)
             return ImageProcessor.from_dict({**shape, **overrides})
         # Half overlap unless told otherwise, as in SpecGAN: 256 and 128 for a picture of 128 bins and frames.
         overrides.setdefault("hop_length", self.resolution)
@@ -119,7 +119,7 @@ class ImageGANConfig(GANConfig):
             raise UserError(f"the processor's hop_length={shorten(overrides['hop_length'])} must be a whole number")
         length = self.resolution * overrides["hop_length"]
         shape = {"length": length, "channels": self.channels, "n_fft": 2 * self.resolution}
-        _check_free(shape, overrides)
+        check_free(shape, overrides)
         return SpectrogramProcessor.from_dict({**shape, **overrides})
 
 
@@ -139,10 +139,11 @@ class AudioGANConfig(GANConfig):
     def _shape(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of the processor that are the model's."""
         shape = {"length": self.length, "channels": self.channels, "sampling_rate": self.sampling_rate}
-        _check_free(shape, overrides)
+        check_free(shape, overrides)
         return shape
 
 
-def _check_free(shape: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+def check_free(shape: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Raises a UserError if a recipe's processor section sets what the model's config decides."""
     if fixed := sorted(shape.keys() & overrides.keys()):
         raise UserError(f"the processor's {' and '.join(fixed)} is the model's; set model.{fixed[0]} instead")

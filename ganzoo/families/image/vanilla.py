@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ganzoo.config import ImageGANConfig
+from ganzoo.config import ImageGANConfig, check_free
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
 from ganzoo.nn import Maxout, check_labels, pack
 from ganzoo.registry import register_family
@@ -60,13 +60,12 @@ class VanillaConfig(ImageGANConfig):
         return (self.channels, self.resolution, self.resolution)
 
     def processor(self, **overrides: Any) -> Any:
-        from ganzoo.config import _check_free
         from ganzoo.processors import PointsProcessor
 
         if self.dimensions is None:
             return super().processor(**overrides)
         shape = {"dimensions": self.dimensions, "scale": self.scale}
-        _check_free(shape, overrides)
+        check_free(shape, overrides)
         return PointsProcessor.from_dict({**shape, **overrides})
 
 
