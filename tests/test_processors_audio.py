@@ -337,25 +337,25 @@ def test_wrong_fields_of_spectrograms(fields, words):
 # Spectrograms
 
 
-def log_magnitudes(stored: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
+def log_magnitudes(stored: np.ndarray, n_fft: int, hop: int, floor: float = 1e-6) -> np.ndarray:
     """(B, C, L) -> (B, C, n_fft // 2, L // hop), in numpy and float64: SpecGAN's before it is normalised."""
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
     sound = np.pad(stored / 32767, ((0, 0), (0, 0), (0, n_fft - hop)))
     frames = np.lib.stride_tricks.sliding_window_view(sound, n_fft, axis=-1)[..., ::hop, :]
-    return np.log(np.abs(np.fft.rfft(frames * window))[..., :-1] + 1e-6).swapaxes(-1, -2)
+    return np.log(np.abs(np.fft.rfft(frames * window))[..., :-1] + floor).swapaxes(-1, -2)
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-def test_statistics_are_those_of_the_data(channels):
+@pytest.mark.parametrize(("channels", "floor"), [(1, 1e-6), (2, 1e-6), (1, 0.01)])
+def test_statistics_are_those_of_the_data(channels, floor):
     sounds = [np.stack([harmonics(100 + 37 * i), harmonics(90 + 11 * i)])[:channels] for i in range(70)]
     raws = [*sounds, np.zeros((channels, 4096), np.float32), b"no sound"]  # what cannot be used is left out
-    processor = spectrograms(channels=channels).fitted(iter(raws))
+    processor = spectrograms(channels=channels, floor=floor).fitted(iter(raws))
     stored = np.stack([processor.encode(sound) for sound in sounds])
-    logs = log_magnitudes(stored, 128, 64)
+    logs = log_magnitudes(stored, 128, 64, floor)
     np.testing.assert_allclose(processor.mean, logs.mean(axis=(0, 1, 3)), atol=1e-4)
     np.testing.assert_allclose(processor.std, logs.std(axis=(0, 1, 3)), atol=1e-4)
     assert processor.fitted(iter([])) is processor
-    assert spectrograms(channels=channels).fitted(iter(raws)) == processor
+    assert spectrograms(channels=channels, floor=floor).fitted(iter(raws)) == processor
 
     samples = processor.normalize(torch.from_numpy(stored))
     assert samples.shape[1:] == processor.network_shape == (channels, 64, 64)
@@ -383,6 +383,19 @@ def test_round_trip_of_voices(hop):
     assert error < 0.16
     worse = processor.revised(iterations=0).to_stored(samples).numpy()
     assert np.linalg.norm(np.exp(log_magnitudes(worse, 128, hop)) - before) / np.linalg.norm(before) > 2 * error
+
+
+def test_a_floor_leaves_the_range_to_the_sound():
+    half = np.where(np.arange(4096) < 2048, harmonics(150), 0).astype(np.float32)  # then nothing at all
+
+    def contrast(floor: float) -> float:
+        """Deviation within the frames that sound; those that do not are one value."""
+        processor = spectrograms(floor=floor).fitted([half])
+        samples = processor.normalize(torch.from_numpy(processor.encode(half))[None])
+        assert samples[..., 33:].std(dim=-1).max() < 1e-5
+        return float(samples[..., :31].std(dim=-1).mean())
+
+    assert contrast(0.03) > 2 * contrast(1e-6)
 
 
 def test_a_sample_depends_on_no_other_of_its_batch():

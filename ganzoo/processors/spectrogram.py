@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Self
 
-MAGNITUDE_FLOOR = 1e-6  # under the logarithm
 MIN_STD = 1e-6  # of a bin that never changes
 
 
@@ -36,6 +35,13 @@ class SpectrogramProcessor(WaveformProcessor):
     )
     hop_length: int = Field(128, ge=2, le=2**12, description="Samples from one column of the picture to the next.")
     clip: float = Field(3.0, gt=0, le=20, description="Deviations from the mean that are kept; they become -1 to 1.")
+    floor: float = Field(
+        1e-6,
+        gt=0,
+        le=1,
+        description="Added to the magnitudes before the logarithm (a full-scale sine has n_fft / 4): what lies below is silence. "
+        "Raise it where recordings are silent for a good part: at the paper's value the statistics are those of the silence.",
+    )
     iterations: int = Field(16, ge=0, le=1000, description="Steps of Griffin-Lim on the way back to sound.")
     mean: tuple[float, ...] | None = Field(
         None, description="Of the log magnitudes in each bin; from the training data."
@@ -118,7 +124,7 @@ class SpectrogramProcessor(WaveformProcessor):
 
         mean, std = self._statistics(samples.device)
         logs = samples.float().clamp(-1, 1) * (std * self.clip) + mean
-        magnitude = F.pad(logs.exp().sub(MAGNITUDE_FLOOR).clamp_(min=0), (0, 0, 0, 1))  # without a Nyquist bin
+        magnitude = F.pad(logs.exp().sub(self.floor).clamp_(min=0), (0, 0, 0, 1))  # without a Nyquist bin
         return griffin_lim(magnitude, self.n_fft, self.hop_length, iterations=self.iterations, length=self.length)
 
     def _log_magnitudes(self, waveforms: torch.Tensor) -> torch.Tensor:
@@ -128,7 +134,7 @@ class SpectrogramProcessor(WaveformProcessor):
         from ganzoo.spectral import stft_magnitude
 
         padded = F.pad(waveforms, (0, self.n_fft - self.hop_length))
-        return stft_magnitude(padded, self.n_fft, self.hop_length)[..., :-1, :].add(MAGNITUDE_FLOOR).log()
+        return stft_magnitude(padded, self.n_fft, self.hop_length)[..., :-1, :].add(self.floor).log()
 
     def _statistics(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and deviation (n_fft // 2, 1) of each bin."""
