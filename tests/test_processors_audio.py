@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -373,7 +374,8 @@ def test_the_papers_shape():
 @pytest.mark.parametrize("hop", [64, 32])
 def test_round_trip_of_voices(hop):
     sounds = [harmonics(pitch) for pitch in (110, 170, 230, 310)]
-    processor = spectrograms(hop_length=hop, clip=8).fitted(sounds)  # 8 deviations clip nothing
+    # 8 deviations clip nothing; quiet, nothing is scaled.
+    processor = spectrograms(hop_length=hop, clip=8, peak_normalize=False).fitted(sounds)
     stored = torch.from_numpy(np.stack([processor.encode(sound) for sound in sounds]))
     samples = processor.normalize(stored)
     heard = processor.to_stored(samples)
@@ -396,6 +398,17 @@ def test_a_floor_leaves_the_range_to_the_sound():
         return float(samples[..., :31].std(dim=-1).mean())
 
     assert contrast(0.03) > 2 * contrast(1e-6)
+
+
+def test_what_is_too_loud_is_turned_down_and_not_cut_off():
+    processor = spectrograms(clip=8).fitted([harmonics(150)])  # loud
+    samples = processor.normalize(torch.from_numpy(processor.encode(harmonics(150)))[None])
+    louder = samples + math.log(3) / (8 * torch.tensor(processor.std)[:, None])  # three times the magnitudes
+    heard = processor.to_waveforms(louder)
+    assert heard.abs().max() == pytest.approx(1, abs=1e-6)
+    shape = processor.to_waveforms(samples)
+    assert torch.nn.functional.cosine_similarity(heard.flatten(), shape.flatten(), dim=0) > 0.99
+    assert processor.revised(peak_normalize=False).to_waveforms(louder).abs().max() > 2
 
 
 def test_a_sample_depends_on_no_other_of_its_batch():

@@ -115,6 +115,9 @@ class SpectrogramProcessor(WaveformProcessor):
     def to_waveforms(self, samples: torch.Tensor) -> torch.Tensor:
         """Spectrograms (B, C, n_fft // 2, length // hop) -> float32 waveforms (B, C, length), by Griffin-Lim.
 
+        With `peak_normalize`, a waveform that would be cut off at full scale is scaled to it: Griffin-Lim's phases add up
+        to other peaks, and a small error of a logarithm is a large one of loudness.
+
         Raises:
             UserError: The processor has no statistics.
         """
@@ -125,7 +128,10 @@ class SpectrogramProcessor(WaveformProcessor):
         mean, std = self._statistics(samples.device)
         logs = samples.float().clamp(-1, 1) * (std * self.clip) + mean
         magnitude = F.pad(logs.exp().sub(self.floor).clamp_(min=0), (0, 0, 0, 1))  # without a Nyquist bin
-        return griffin_lim(magnitude, self.n_fft, self.hop_length, iterations=self.iterations, length=self.length)
+        waveforms = griffin_lim(magnitude, self.n_fft, self.hop_length, iterations=self.iterations, length=self.length)
+        if self.peak_normalize:
+            waveforms = waveforms / waveforms.abs().amax(dim=(1, 2), keepdim=True).clamp_(min=1)
+        return waveforms
 
     def _log_magnitudes(self, waveforms: torch.Tensor) -> torch.Tensor:
         """(B, C, length) -> (B, C, n_fft // 2, length // hop)."""
