@@ -296,8 +296,9 @@ def _overlap_add(spectrum: Tensor, window: Tensor, hop_length: int, weight: Tens
 def _overlap_weight(window: Tensor, hop_length: int, frames: int) -> Tensor:
     """What equation 6 divides by, (1, n_fft + (T - 1) * hop): the windows' squares, added up."""
     weight = _add_up(window.square()[None, :, None].expand(1, -1, frames), hop_length)
-    # The first and last samples lie under the foot of one window only: no spike may grow out of its smallness.
-    return weight.clamp(min=1e-3 * weight.max())
+    # The first and last samples lie under the foot of one window only: no click may grow out of its smallness. A fifth of a
+    # window is faded in and out instead.
+    return weight.clamp(min=0.1 * weight.max())
 
 
 def _add_up(parts: Tensor, hop_length: int) -> Tensor:

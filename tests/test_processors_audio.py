@@ -400,6 +400,16 @@ def test_a_floor_leaves_the_range_to_the_sound():
     assert contrast(0.03) > 2 * contrast(1e-6)
 
 
+def test_no_click_at_the_start():
+    sound = harmonics(150, 8192)[2048:6144]  # begins in the middle of a voice
+    processor = spectrograms(hop_length=64).fitted([sound])
+    samples = processor.normalize(torch.from_numpy(processor.encode(sound))[None])
+    noise = torch.randn(samples.shape, generator=torch.Generator().manual_seed(0))
+    for shown in (samples, samples + 0.05 * noise):  # a network's, too, which are no sound's
+        heard = processor.to_waveforms(shown)[0, 0].abs()
+        assert heard[:32].max() < heard[32:].max()
+
+
 def test_what_is_too_loud_is_turned_down_and_not_cut_off():
     processor = spectrograms(clip=8).fitted([harmonics(150)])  # loud
     samples = processor.normalize(torch.from_numpy(processor.encode(harmonics(150)))[None])
