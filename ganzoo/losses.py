@@ -26,6 +26,7 @@ from ganzoo.penalties import (
     gradient_penalty,
     mean_feature_matching,
     zero_centred_penalty,
+    zero_centred_penalty_of,
 )
 from ganzoo.precision import widen
 
@@ -45,6 +46,7 @@ __all__ = [
     "mean_feature_matching",
     "top_logits",
     "zero_centred_penalty",
+    "zero_centred_penalty_of",
 ]
 
 LossValue = TypeVar("LossValue", Tensor, dict[str, Tensor])

@@ -40,9 +40,13 @@ def _input_gradients(discriminator: DiscriminatorFunction, samples: Tensor, labe
     """
     with torch.autocast(samples.device.type, enabled=False):
         samples = widen(samples.detach()).requires_grad_()
-        logits = torch.stack([widen(output.logits).sum() for output in discriminator(samples, labels)]).sum()
-        (gradients,) = torch.autograd.grad(logits, samples, create_graph=True)
-        return gradients.reshape(len(gradients), -1)
+        return _gradients(discriminator(samples, labels), samples)
+
+
+def _gradients(outputs: Sequence[DiscriminatorOutput], samples: Tensor) -> Tensor:
+    logits = torch.stack([widen(output.logits).sum() for output in outputs]).sum()
+    (gradients,) = torch.autograd.grad(logits, samples, create_graph=True)
+    return widen(gradients).reshape(len(gradients), -1)
 
 
 def gradient_penalty(
@@ -141,7 +145,21 @@ def zero_centred_penalty(
     Returns:
         A float32 scalar, differentiable by the discriminator's parameters.
     """
-    return 0.5 * _input_gradients(discriminator, samples, labels).square().sum(dim=1).mean()
+    return _half_square(_input_gradients(discriminator, samples, labels))
+
+
+def zero_centred_penalty_of(outputs: Sequence[DiscriminatorOutput], samples: Tensor) -> Tensor:
+    """`zero_centred_penalty` of samples that are judged already: no second pass through the discriminator.
+
+    Args:
+        outputs: The discriminator's, of these samples and with a graph, in the precision that they were computed in.
+        samples: (B, ...), a leaf that requires its gradient, which is left alone.
+    """
+    return _half_square(_gradients(outputs, samples))
+
+
+def _half_square(gradients: Tensor) -> Tensor:
+    return 0.5 * gradients.square().sum(dim=1).mean()
 
 
 def drift_penalty(real_logits: Tensor) -> Tensor:

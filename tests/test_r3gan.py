@@ -12,6 +12,7 @@ from torch import nn
 import ganzoo
 from ganzoo.errors import UserError
 from ganzoo.families.image.r3gan import R3GANConfig
+from ganzoo.losses import zero_centred_penalty
 from ganzoo.training.objective_sections import PenaltyConfig
 from ganzoo.training.objectives import Batch, StepContext, build_objective
 from ganzoo.training.optimizers import betas_at
@@ -262,3 +263,62 @@ def test_recipe_follows_the_authors():
         assert (optimizer.learning_rate, optimizer.schedule.type, optimizer.schedule.final) == (2e-4, "cosine", 0.25)
         assert (optimizer.betas, optimizer.final_beta2) == ((0.0, 0.9), 0.99)
     assert recipe.training.steps * recipe.training.batch_size == pytest.approx(2e7, rel=1e-4)
+
+
+def test_what_is_judged_anyway_passes_the_discriminator_once():
+    """In one precision: the penalties, and the gradients by the weights, of separate passes."""
+    torch.manual_seed(0)
+    generator, discriminator = ganzoo.create("r3gan", **TINY)
+    networks = {"generator": generator, "discriminator": discriminator}
+    batch = Batch(torch.linspace(-1, 1, 4 * 2 * 256).reshape(4, 2, 16, 16), None)
+
+    def context() -> StepContext:
+        draw = lambda network, number: torch.linspace(-1, 1, 6 * number).reshape(number, 6)  # noqa: E731
+        return StepContext(0, 0.0, draw, lambda: torch.autocast("cpu", enabled=False), keep_graph=True)
+
+    def run(penalties: list[str], **options) -> tuple[dict[str, torch.Tensor], torch.Tensor, int]:
+        recipe = {
+            "name": "test",
+            "model": {"family": "r3gan"},
+            "objective": {
+                "loss": "relativistic",
+                "penalties": [{"type": name, "weight": 3.0} for name in penalties],
+                **options,
+            },
+            "training": {"steps": 1},
+        }
+        passes = []
+        handle = discriminator.register_forward_hook(lambda *_: passes.append(1))
+        moment = context()
+        loss = build_objective(Recipe.from_dict(recipe).objective).discriminator_loss(networks, batch, moment)
+        handle.remove()
+        return loss.terms, moment.shared["fake"].detach(), len(passes)
+
+    def gradients(loss: torch.Tensor) -> list[torch.Tensor]:
+        return torch.autograd.grad(loss, list(discriminator.parameters()), allow_unused=True)
+
+    plain, fake, passes = run([])
+    assert passes == 2
+    separate = {
+        "r1": 3.0 * zero_centred_penalty(discriminator, batch.samples),
+        "r2": 3.0 * zero_centred_penalty(discriminator, fake),
+    }
+    for chosen in (["r1"], ["r2"], ["r1", "r2"]):
+        terms, _, passes = run(chosen)
+        assert passes == 2
+        for name in chosen:
+            assert terms[name].item() == pytest.approx(separate[name].item(), rel=1e-5)
+        expected = gradients(
+            sum(run([])[0].values()) + sum(3.0 * p for p in _fresh(discriminator, batch, fake, chosen))
+        )
+        for found, wanted in zip(gradients(sum(terms.values())), expected, strict=True):
+            assert (found is None) == (wanted is None)
+            if found is not None:
+                torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-6)
+    # Noise that the losses see is none of the penalty's.
+    assert run(["r1", "r2"], instance_noise=0.1, instance_noise_until=1.0)[2] == 4
+
+
+def _fresh(discriminator, batch: Batch, fake: torch.Tensor, chosen: list[str]) -> list[torch.Tensor]:
+    samples = {"r1": batch.samples, "r2": fake}
+    return [zero_centred_penalty(discriminator, samples[name]) for name in chosen]

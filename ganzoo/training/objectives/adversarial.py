@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ganzoo import losses
+from ganzoo.precision import widen
 from ganzoo.training.ada import AugmentProbability, ada_augment
 from ganzoo.training.augment import diff_augment, instance_noise
 from ganzoo.training.diagnostics import diversity_stats
@@ -44,21 +45,29 @@ class AdversarialObjective(Objective):
         if context.keep_graph:
             # The generator's step reuses these samples, as in the DCGAN reference code: one generator pass saved.
             context.shared["fake"] = fake
-        fake = fake.detach()
+        due = [penalty for penalty in self.config.penalties if context.step % penalty.interval == 0]
+        judged = {"r1": batch.samples, "r2": fake.detach()}
+        # What a penalty looks at and the losses as well passes the discriminator once.
+        shared = {
+            penalty.type for penalty in due if penalty.type in judged and self._is_shared(penalty, batch, context)
+        }
+        judged |= {name: widen(judged[name].detach()).requires_grad_() for name in shared}
         discriminator = partial(self._judge, networks["discriminator"], labels=batch.labels, context=context)
         with context.autocast():
-            real_outputs = discriminator(batch.samples)
-            fake_outputs = discriminator(fake)
+            outputs = {name: discriminator(samples) for name, samples in judged.items()}
+        real_outputs, fake_outputs = outputs["r1"], outputs["r2"]
         smoothed = partial(self.loss.discriminator, label_smoothing=self.config.label_smoothing)
         terms = losses.average_over_outputs(smoothed, real_outputs, fake_outputs)
         terms |= self._classification(real_outputs, batch.labels)
-        for penalty in self.config.penalties:
-            if context.step % penalty.interval == 0:
+        for penalty in due:
+            if penalty.type in shared:
+                value = losses.zero_centred_penalty_of(outputs[penalty.type], judged[penalty.type])
+            else:
                 judge = networks["discriminator"]
                 if penalty.precision == "training":
                     judge = partial(_in_context, judge, context.autocast)
-                value = self._penalty(penalty, judge, batch, fake, real_outputs)
-                terms[penalty.type] = value * (penalty.weight_at(context.progress) * penalty.interval)
+                value = self._penalty(penalty, judge, batch, fake.detach(), real_outputs)
+            terms[penalty.type] = value * (penalty.weight_at(context.progress) * penalty.interval)
         stats = {
             "real_accuracy": share_of_outputs(real_outputs, lambda logits: logits > self.boundary),
             "fake_accuracy": share_of_outputs(fake_outputs, lambda logits: logits < self.boundary),
@@ -135,6 +144,14 @@ class AdversarialObjective(Objective):
             std = config.instance_noise * (1.0 - context.progress / config.instance_noise_until)
             samples = instance_noise(samples, std)
         return discriminator(samples, labels)
+
+    def _is_shared(self, penalty: PenaltyConfig, batch: Batch, context: StepContext) -> bool:
+        """Whether the losses judge the penalty's samples as they are, in the precision that it asks for."""
+        config = self.config
+        with context.autocast():
+            exact = not torch.is_autocast_enabled(batch.samples.device.type)
+        changed = config.augment or config.ada is not None or config.instance_noise
+        return (exact or penalty.precision == "training") and not changed
 
     def _penalty(
         self, penalty: PenaltyConfig, discriminator: Any, batch: Batch, fake: Tensor, real_outputs: Any
