@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from ganzoo.nn import HE_GAIN, EqualisedConv2d, EqualisedLinear, PixelNorm, minibatch_std
+from ganzoo.nn import (
+    HE_GAIN,
+    EqualisedConv2d,
+    EqualisedLinear,
+    EqualisedUpsampleConv2d,
+    PixelNorm,
+    minibatch_std,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +43,15 @@ def test_convolution_is_the_constant_times_the_weight_and_the_bias_alone(kernel,
         pictures, layer.weight, stride=stride, padding=kernel // 2 if padding is None else padding
     )
     torch.testing.assert_close(layer(pictures), plain * constant - 2.0)
+
+
+def test_repeated_pixels_and_a_convolution_are_one_layer():
+    layer = EqualisedUpsampleConv2d(6, 5, gain=HE_GAIN)
+    nn.init.normal_(layer.bias)
+    pictures = torch.randn(2, 6, 4, 4)
+    repeated = pictures.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    expected = nn.functional.conv2d(repeated, layer.weight * math.sqrt(2 / 54), layer.bias, padding=1)
+    torch.testing.assert_close(layer(pictures), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,14 @@
 
 from ganzoo.nn.conditional import ConditionalBatchNorm2d, Projection
 from ganzoo.nn.convolution import Conv2d, ConvTranspose2d
-from ganzoo.nn.equalised import HE_GAIN, EqualisedConv2d, EqualisedLinear, PixelNorm, minibatch_std
+from ganzoo.nn.equalised import (
+    HE_GAIN,
+    EqualisedConv2d,
+    EqualisedLinear,
+    EqualisedUpsampleConv2d,
+    PixelNorm,
+    minibatch_std,
+)
 from ganzoo.nn.grouped import GroupedConv2d
 from ganzoo.nn.layers import JudgeWhole, Maxout, ProjectLatents, check_labels, init_normal_, normalisation, pack
 from ganzoo.nn.minibatch import MinibatchDiscrimination
@@ -25,6 +32,7 @@ __all__ = [
     "DiscriminatorBlock",
     "EqualisedConv2d",
     "EqualisedLinear",
+    "EqualisedUpsampleConv2d",
     "GeneratorBlock",
     "GroupedConv2d",
     "HE_GAIN",

@@ -10,7 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ganzoo.nn.convolution import Conv2d
+from ganzoo.nn.grouped import Geometry, convolve
+from ganzoo.nn.residual import upsample_convolve
 from ganzoo.precision import widen
 
 # Gain of weights before a (leaky) rectifier that keeps the variance of what flows through (He et al., 2015).
@@ -53,7 +54,7 @@ class EqualisedLinear(nn.Linear):
         return nn.functional.linear(hidden, self.weight * self.scale, _bias(self))
 
 
-class EqualisedConv2d(Conv2d):
+class EqualisedConv2d(nn.Conv2d):
     """A convolution with equalised learning rate, (B, inputs, H, W) -> (B, outputs, H', W'); see `EqualisedLinear`.
 
     Args:
@@ -85,7 +86,19 @@ class EqualisedConv2d(Conv2d):
         nn.init.normal_(self.weight)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return self._conv_forward(pictures, self.weight * self.scale, _bias(self))
+        geometry = Geometry(self.stride, self.padding, self.dilation, self.groups)
+        return convolve(pictures, self.weight * self.scale, _bias(self), geometry)
+
+
+class EqualisedUpsampleConv2d(EqualisedConv2d):
+    """Every pixel repeated 2x2, then a 3x3 convolution with equalised learning rate, as one convolution:
+    (B, inputs, H, W) -> (B, outputs, 2H, 2W)."""
+
+    def __init__(self, inputs: int, outputs: int, *, gain: float = 1.0) -> None:
+        super().__init__(inputs, outputs, 3, gain=gain)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return upsample_convolve(pictures, self.weight * self.scale, self.bias)
 
 
 def _prepare(

@@ -28,8 +28,7 @@ class UpsampleConv2d(nn.Conv2d):
         super().__init__(inputs, outputs, 3, padding=1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        kernel = _blurred(self.weight).flip(2, 3).transpose(0, 1)
-        return convolve_transpose(pictures, kernel, self.bias, HALF)
+        return upsample_convolve(pictures, self.weight, self.bias)
 
 
 class ConvDownsample2d(nn.Conv2d):
@@ -40,6 +39,11 @@ class ConvDownsample2d(nn.Conv2d):
 
     def forward(self, pictures: Tensor) -> Tensor:
         return convolve(pictures, _blurred(self.weight) / 4, self.bias, HALF)
+
+
+def upsample_convolve(pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What `UpsampleConv2d` computes, of a weight (outputs, inputs, 3, 3)."""
+    return convolve_transpose(pictures, _blurred(weight).flip(2, 3).transpose(0, 1), bias, HALF)
 
 
 def _blurred(weight: Tensor) -> Tensor:

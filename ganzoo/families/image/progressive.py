@@ -26,7 +26,16 @@ from torch import Tensor, nn
 
 from ganzoo.config import ImageGANConfig
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import HE_GAIN, EqualisedConv2d, EqualisedLinear, PixelNorm, check_labels, minibatch_std
+from ganzoo.nn import (
+    HE_GAIN,
+    EqualisedConv2d,
+    EqualisedLinear,
+    EqualisedUpsampleConv2d,
+    PixelNorm,
+    check_labels,
+    minibatch_std,
+    rectify,
+)
 from ganzoo.nn.growing import Growing, enlarge, shrink
 from ganzoo.registry import register_family
 
@@ -121,7 +130,7 @@ class ProgressiveDiscriminator(Growing, Discriminator):
         super().__init__(config)
         channels = config.level_channels
         self.from_image = nn.ModuleList(
-            nn.Sequential(EqualisedConv2d(config.channels, width, 1, gain=HE_GAIN), _rectifier()) for width in channels
+            nn.Sequential(EqualisedConv2d(config.channels, width, 1, gain=HE_GAIN), _Rectifier()) for width in channels
         )
         self.blocks = nn.ModuleList(map(_Halving, channels[1:], channels))
         self.end = _End(channels[0], config.minibatch_group)
@@ -161,7 +170,7 @@ class _Start(nn.Module):
         # The convolution sees its one pixel padded to 7x7, which counts as inputs x 16 at its fan-in.
         self.dense = EqualisedLinear(inputs, channels * START**2, bias=False, gain=HE_GAIN / START)
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.after = nn.Sequential(_rectifier(), PixelNorm(), *_convolution(channels, channels), PixelNorm())
+        self.after = nn.Sequential(_Rectifier(), PixelNorm(), *_convolution(channels, channels), PixelNorm())
 
     def forward(self, latents: Tensor) -> Tensor:
         # Ordered (height, width, channel): channels-last without a copy.
@@ -174,8 +183,9 @@ class _Doubling(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(
-            nn.Upsample(scale_factor=2),
-            *_convolution(inputs, outputs),
+            nn.Identity(),  # saved weights count the layers, and once the pixels were repeated here
+            EqualisedUpsampleConv2d(inputs, outputs, gain=HE_GAIN),
+            _Rectifier(),
             PixelNorm(),
             *_convolution(outputs, outputs),
             PixelNorm(),
@@ -197,7 +207,7 @@ class _End(nn.Module):
         self.group = group
         self.convolution = nn.Sequential(*_convolution(channels + (group > 1), channels))
         self.dense = EqualisedLinear(channels * START**2, channels, gain=HE_GAIN)
-        self.rectifier = _rectifier()
+        self.rectifier = _Rectifier()
 
     def forward(self, hidden: Tensor) -> Tensor:
         if self.group > 1:
@@ -208,11 +218,14 @@ class _End(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
-    return [EqualisedConv2d(inputs, outputs, 3, gain=HE_GAIN), _rectifier()]
+    return [EqualisedConv2d(inputs, outputs, 3, gain=HE_GAIN), _Rectifier()]
 
 
-def _rectifier() -> nn.Module:
-    return nn.LeakyReLU(0.2, inplace=True)
+class _Rectifier(nn.Module):
+    """Leaky, in place: what comes in is a convolution's output, which nobody else needs."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return rectify(hidden, 0.2, inplace=True)
 
 
 @register_family("progressive", modality="image", paper="https://arxiv.org/abs/1710.10196")
