@@ -1,7 +1,8 @@
 """Mode coverage on Gaussians in the plane: the protocol of VEEGAN and PacGAN, for the zoo's recipes and for the plain GAN.
 
-    python benchmarks/modes.py                           # ring and grid, ten seeds each: about 40 minutes on one core
+    python benchmarks/modes.py                           # ring and grid, ten seeds each
     python benchmarks/modes.py --seeds 2 --data grid     # a first look
+    python benchmarks/modes.py --keep FOLDER             # remembers each run: stopped and started again, it goes on
     python benchmarks/modes.py --check                   # end with 1 where a seed of a recipe misses a mode, or 95 %
 
 100,000 points to train on; 2,500 generated points; a point is of high quality within three standard deviations of the nearest
@@ -18,16 +19,22 @@ import statistics
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from timing import environment
 
 import ganzoo
 
 RESULTS = Path(__file__).parent / "results"
+RECIPES = Path(__file__).parents[1] / "recipes" / "image"
+POINTS = 2500
+FULL = {"ring": 8, "grid": 25}
 GRADED = 0.95
+PERFECT = 1 - float(np.exp(-4.5))
 # What PacGAN's GAN differs in from the recipe (its section 4.1 and code).
 PLAIN = {
     "model.generator_widths": [400] * 4,
@@ -42,9 +49,21 @@ PLAIN = {
 }
 METHODS: dict[str, dict[str, Any]] = {"plain GAN": PLAIN, "recipe": {}}
 QUIET = {"training.sample_every": None, "training.checkpoint_every": 10**9}
+# (method, ring's modes and % of high quality, grid's): means over 10 runs in PacGAN (its table 1), 5 in VEEGAN, whose widths
+# of the Gaussians are not known to be these.
+PUBLISHED = (
+    ("GAN (PacGAN, 400k steps)", "6.3 ± 0.5", "98.2", "17.3 ± 0.8", "94.8"),
+    ("ALI (PacGAN)", "6.6 ± 0.3", "97.6", "24.1 ± 0.4", "95.7"),
+    ("Unrolled GAN (VEEGAN)", "7.6", "35.6", "23.6", "16"),
+    ("VEEGAN (VEEGAN)", "8", "52.9", "24.6", "40"),
+    ("PacGAN2 (PacGAN)", "7.9 ± 0.1", "95.6", "23.8", "91.3"),
+    ("PacGAN3 (PacGAN)", "7.8", "97.7", "24.6", "94.2"),
+    ("PacGAN4 (PacGAN)", "7.8", "95.9", "24.8 ± 0.2", "93.6"),
+)
+COLOURS = {"plain GAN": "#e8590c", "recipe": "#2f6feb"}
 
 
-def train(data: str, method: str, seed: int, steps: int | None) -> tuple[dict[str, Any], torch.Tensor]:
+def train(data: str, method: str, seed: int, steps: int | None) -> tuple[dict[str, Any], np.ndarray]:
     """One run: what it reached, and its points."""
     overrides = {**METHODS[method], **QUIET, "training.seed": seed, "evaluation.seed": seed}
     if steps is not None:
@@ -53,10 +72,29 @@ def train(data: str, method: str, seed: int, steps: int | None) -> tuple[dict[st
     with tempfile.TemporaryDirectory() as folder:
         run = ganzoo.train(f"vanilla-{data}", output=folder, quiet=True, **overrides)
         seconds = time.process_time() - start
-        points = torch.from_numpy(run.pipeline(num_samples=2500, seed=seed).points)
+        points = run.pipeline(num_samples=POINTS, seed=seed).points
     values = {record["name"]: record["value"] for record in run.pipeline.metrics}
     row = {"data": data, "method": method, "seed": seed, **values, "cpu_seconds": round(seconds, 1)}
     return row, points
+
+
+def kept(
+    folder: Path | None, data: str, method: str, seed: int, steps: int | None
+) -> tuple[dict[str, Any], np.ndarray]:
+    """The run that lies in the folder, or a new one, which is put there."""
+    if folder is None:
+        return train(data, method, seed, steps)
+    # What was trained is part of the name: a run of another recipe is not taken for one of this.
+    recipes = [RECIPES / f"vanilla-{name}.yaml" for name in FULL]
+    made_of = [*(path.read_text(encoding="utf-8") for path in recipes), json.dumps(METHODS[method]), str(steps)]
+    name = f"{data}-{method.replace(' ', '-')}-{seed}-{zlib.crc32(''.join(made_of).encode()):08x}"
+    row, points = folder / f"{name}.json", folder / f"{name}.npy"
+    if not row.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        found, drawn = train(data, method, seed, steps)
+        np.save(points, drawn)
+        row.write_text(json.dumps(found), encoding="utf-8")
+    return json.loads(row.read_text(encoding="utf-8")), np.load(points, allow_pickle=False)
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -70,52 +108,116 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {**found, **worst, "cpu_seconds": max(row["cpu_seconds"] for row in rows)}
 
 
-def draw(points: dict[tuple[str, str], torch.Tensor], path: Path) -> None:
-    """The points of the first seed, one panel a method."""
+def as_markdown(table: list[dict[str, Any]]) -> str:
+    """The measured rows, and the published ones beside them."""
+    header = ["", *(f"{data}: {what}" for data in FULL for what in (f"modes of {FULL[data]}", "high quality, %"))]
+    lines = [header, ["---"] * len(header)]
+    for method in METHODS:
+        found = {row["data"]: row for row in table if row["method"] == method}
+        cells = [f"{method}, {next(iter(found.values()))['seeds']} seeds"]
+        for data in FULL:
+            row = found.get(data)
+            cells += (
+                [f"{row['modes']:.1f} ± {row['modes_error']:.1f} (worst {row['worst_modes']:.0f})"] if row else ["-"]
+            )
+            quality = row and (100 * row["high_quality"], 100 * row["worst_quality"])
+            cells += [f"{quality[0]:.1f} (worst {quality[1]:.1f})"] if quality else ["-"]
+        lines.append(cells)
+    lines += [[f"published: {name}", *cells] for name, *cells in PUBLISHED]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def draw(runs: list[dict[str, Any]], points: dict[tuple[str, str], np.ndarray], path: Path) -> None:
+    """A row for each mixture: modes and high quality of every seed, and the points of each method's first seed."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(points), figsize=(4 * len(points), 4), squeeze=False)
-    for axis, ((data, method), found) in zip(axes[0], points.items(), strict=True):
-        axis.scatter(found[:, 0], found[:, 1], s=2, alpha=0.4)
-        axis.set(title=f"{data}, {method}", aspect="equal")
-    figure.tight_layout()
-    figure.savefig(path, dpi=80)
+    from ganzoo.data.mixtures import MIXTURES
+
+    mixtures = list(dict.fromkeys(row["data"] for row in runs))
+    figure, axes = pyplot.subplots(
+        len(mixtures),
+        4,
+        figsize=(15, 3.9 * len(mixtures)),
+        squeeze=False,
+        layout="constrained",
+        width_ratios=[1.15, 1.15, 1, 1],
+    )
+    for data, (modes, quality, *scatters) in zip(mixtures, axes, strict=True):
+        for method, marker in zip(METHODS, "so", strict=True):
+            rows = [row for row in runs if (row["data"], row["method"]) == (data, method)]
+            style = {"color": COLOURS[method], "marker": marker, "linestyle": "none", "markersize": 6, "label": method}
+            modes.plot([row["seed"] for row in rows], [row["modes"] for row in rows], **style)
+            quality.plot([row["seed"] for row in rows], [100 * row["high_quality"] for row in rows], **style)
+        modes.axhline(FULL[data], color="0.6", linewidth=1, zorder=0)
+        modes.set(title=f"{data}: modes found of {FULL[data]}", ylim=(-0.04 * FULL[data], 1.08 * FULL[data]))
+        quality.axhline(100 * PERFECT, color="0.6", linewidth=1, zorder=0)
+        quality.axhline(100 * GRADED, color="0.6", linewidth=1, linestyle="--", zorder=0)
+        quality.set(title=f"{data}: points of high quality, %\n(solid: perfect samples; dashed: 95)", ylim=(-4, 104))
+        for axis in (modes, quality):
+            axis.set_xlabel("seed")
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.spines[["top", "right"]].set_visible(False)
+        modes.legend(frameon=False, loc="lower left")
+        centres = np.array(MIXTURES[data].centres)
+        reach = 1.3 * np.abs(centres).max()
+        for axis, method in zip(scatters, METHODS, strict=True):
+            axis.scatter(*centres.T, s=90, facecolors="none", edgecolors="0.7", linewidths=0.8)
+            axis.scatter(*points[data, method].T, s=3, alpha=0.35, color=COLOURS[method], linewidths=0)
+            axis.set(
+                title=f"{method}, seed 0: {POINTS:,} points",
+                aspect="equal",
+                xlim=(-reach, reach),
+                ylim=(-reach, reach),
+            )
+            axis.tick_params(labelsize=8)
+    figure.savefig(path, dpi=90)
     pyplot.close(figure)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", choices=["ring", "grid"], default=["ring", "grid"])
+    parser.add_argument("--data", nargs="+", choices=list(FULL), default=list(FULL))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=None, help="instead of the recipe's; nothing is written then")
+    parser.add_argument("--keep", type=Path, default=None, help="folder of runs that are done, to go on from")
     parser.add_argument("--check", action="store_true", help="end with 1 where a target is missed")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    print(f"{POINTS:,} points, 3 standard deviations, {arguments.seeds} seeds; perfect samples: {100 * PERFECT:.1f} %")
     runs, table, pictures = [], [], {}
     for data in arguments.data:
         for method in METHODS:
             rows = []
             for seed in range(arguments.seeds):
-                row, points = train(data, method, seed, arguments.steps)
+                row, points = kept(arguments.keep, data, method, seed, arguments.steps)
                 pictures.setdefault((data, method), points)
                 rows.append(row)
                 print(row, flush=True)
             runs += rows
             table.append(summary(rows))
-            print(table[-1], flush=True)
-    if arguments.steps is None and arguments.seeds == 10 and len(arguments.data) == 2:
+    print(as_markdown(table))
+    if arguments.steps is None and arguments.seeds == 10 and len(arguments.data) == len(FULL):
         RESULTS.mkdir(exist_ok=True)
-        content = {"environment": {**environment(), "threads": 1}, "summary": table, "runs": runs}
-        (RESULTS / "modes.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        draw(pictures, RESULTS / "modes.png")
-    full = {"ring": 8, "grid": 25}
+        protocol = {"points": POINTS, "deviations": 3, "seeds": arguments.seeds, "perfect": PERFECT}
+        content = {
+            "environment": {**environment(), "threads": 1},
+            "protocol": protocol,
+            "summary": table,
+            "published": [
+                dict(zip(("method", "ring_modes", "ring_quality", "grid_modes", "grid_quality"), row, strict=True))
+                for row in PUBLISHED
+            ],
+            "runs": runs,
+        }
+        (RESULTS / "modes.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        draw(runs, pictures, RESULTS / "modes.png")
     missed = [
         row
         for row in runs
-        if row["method"] == "recipe" and (row["modes"] < full[row["data"]] or row["high_quality"] < GRADED)
+        if row["method"] == "recipe" and (row["modes"] < FULL[row["data"]] or row["high_quality"] < GRADED)
     ]
     for row in missed:
         print(f"short of its target: {row}")

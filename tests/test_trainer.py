@@ -15,7 +15,9 @@ from ganzoo.data.sampler import batch_indices
 from ganzoo.errors import UserError
 from ganzoo.metrics.frechet import frechet_distance
 from ganzoo.training.objective_sections import LOSSES
+from ganzoo.training.optimizers import build_optimizer
 from ganzoo.training.randomness import mix
+from ganzoo.training.sections import OptimizerConfig
 
 SGD = {
     "generator_optimizer": {"type": "sgd", "learning_rate": 0.5},
@@ -240,6 +242,28 @@ def test_gradient_clipping_limits_the_step():
         moved = [after - start for after, start in zip(weights(network), before[role], strict=True)]
         assert torch.nn.utils.get_total_norm(moved).item() == pytest.approx(1e-3, rel=1e-2)
         assert norms[f"{role}/grad_norm"] > 2e-3  # the log shows the norm before it was clipped
+
+
+def test_nesterov_momentum_against_its_equations():
+    """v <- m v + g, w <- w - lr (g + m v), where g holds the decay's pull too (Sutskever et al., 2013, as torch writes it)."""
+    config = OptimizerConfig(type="sgd", learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.2)
+    parameter = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    optimizer = build_optimizer(config, [parameter], torch.device("cpu"))
+    target, weight, velocity = np.array([0.5, 3.0]), np.array([1.0, -2.0]), np.zeros(2)
+    for _ in range(5):
+        optimizer.zero_grad()
+        (0.5 * (parameter - torch.tensor(target)).square()).sum().backward()
+        optimizer.step()
+        gradient = weight - target + 0.2 * weight
+        velocity = 0.9 * velocity + gradient
+        weight = weight - 0.1 * (gradient + 0.9 * velocity)
+    np.testing.assert_allclose(parameter.detach().numpy(), weight, rtol=1e-12)
+
+
+@pytest.mark.parametrize("section", [{"type": "sgd"}, {"type": "rmsprop", "momentum": 0.9}, {"type": "adam"}])
+def test_nesterov_without_the_momentum_of_sgd_is_refused(section):
+    with pytest.raises(ValueError, match="set type to sgd and momentum to 0.9"):
+        OptimizerConfig(nesterov=True, **section)
 
 
 def test_feature_matching_is_in_the_generators_loss(monkeypatch):

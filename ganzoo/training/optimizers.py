@@ -26,7 +26,7 @@ def build_optimizer(
         return algorithm(parameters, betas=config.betas, eps=config.eps, fused=fused, foreach=not fused, **common)
     if config.type == "rmsprop":
         return torch.optim.RMSprop(parameters, eps=config.eps, momentum=config.momentum, foreach=True, **common)
-    return torch.optim.SGD(parameters, momentum=config.momentum, foreach=True, **common)
+    return torch.optim.SGD(parameters, momentum=config.momentum, nesterov=config.nesterov, foreach=True, **common)
 
 
 def learning_rate_factor(schedule: ScheduleConfig, step: int, total_steps: int) -> float:

@@ -43,6 +43,7 @@ class OptimizerConfig(Section):
     )
     eps: float = Field(1e-8, gt=0, le=1, description="Adam's and RMSprop's divisor floor.")
     momentum: float = Field(0.0, ge=0, lt=1, description="Momentum of sgd and rmsprop.")
+    nesterov: bool = Field(False, description="Of sgd: look one step of the momentum ahead.")
     weight_decay: float = Field(
         0.0, ge=0, le=10, description="L2 penalty (adam, sgd, rmsprop) or decoupled decay (adamw)."
     )
@@ -56,6 +57,10 @@ class OptimizerConfig(Section):
     def _has_moments(self) -> OptimizerConfig:
         if self.final_beta2 is not None and self.type not in ("adam", "adamw"):
             raise ValueError(f"final_beta2 is Adam's; {self.type} has no second moment of that kind")
+        if self.nesterov and not (self.type == "sgd" and self.momentum):
+            raise ValueError(
+                "nesterov is sgd's, and looks ahead along its momentum; set type to sgd and momentum to 0.9"
+            )
         return self
 
 
