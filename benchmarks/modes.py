@@ -74,6 +74,8 @@ def train(data: str, method: str, seed: int, steps: int | None) -> tuple[dict[st
         seconds = time.process_time() - start
         points = run.pipeline(num_samples=POINTS, seed=seed).points
     values = {record["name"]: record["value"] for record in run.pipeline.metrics}
+    if not run.finished:  # asked to end, it does so in order, unmeasured
+        sys.exit("stopped; with --keep, what was done is kept")
     row = {"data": data, "method": method, "seed": seed, **values, "cpu_seconds": round(seconds, 1)}
     return row, points
 
