@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -348,7 +349,10 @@ def test_a_reader_that_has_gone_is_no_error(tiny_checkpoint):
 
 def test_control_c_is_130(tiny_checkpoint, tmp_path):
     command = [*GANZOO, "sample", str(tiny_checkpoint), "--num", "50000", "--output", str(tmp_path / "pictures")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # A shell starts its background jobs, and they this one, with interrupts ignored.
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, **pipes, text=True, preexec_fn=heed)
     wait_until(lambda: (tmp_path / "pictures" / "00000.png").is_file(), process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=180)
