@@ -1,7 +1,7 @@
-"""Writes the README's tables from the files that hold the numbers: hub/*/metrics.json and benchmarks/results/*.json.
+"""Writes the documents' tables from the files that hold the numbers: hub/*/metrics.json and benchmarks/results/*.json.
 
-python benchmarks/readme.py            # rewrite README.md
-python benchmarks/readme.py --check    # exit 1 if it is out of date
+python benchmarks/readme.py            # rewrite README.md and docs/benchmarks.md
+python benchmarks/readme.py --check    # exit 1 if one is out of date
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import json
 import re
 import sys
 from pathlib import Path
+
+from modes import as_markdown
 
 from ganzoo.catalogue import catalogue
 
@@ -30,7 +32,7 @@ HEADLINES = {
 # What stands beside a value, where it is not what real samples score.
 BESIDE = {"nll_test": None, "resynthesis_accuracy": "originals"}
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
 
 
 def models() -> str:
@@ -100,6 +102,33 @@ def other_speed() -> str:
     return "\n".join(lines)
 
 
+def image_speed() -> str:
+    path = ROOT / "benchmarks" / "results" / "train_images-cpu.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    codes = ("plain fp32", "ganzoo fp32", "ganzoo bf16", "ganzoo bf16, penalties too")
+    lines = [f"| networks | {' | '.join(codes)} | peak MiB, plain and least | published loop |", "|---" * 7 + "|"]
+    for case in dict.fromkeys(row["case"] for row in rows):
+        found = {row["code"]: row for row in rows if row["case"] == case}
+        cells = [_rate(found[code]) if code in found else "" for code in codes]
+        memory = f"{found[codes[0]]['peak_mib']}, {min(row['peak_mib'] for row in found.values())}"
+        lines.append(f"| {case} | {' | '.join(cells)} | {memory} | {found[codes[0]]['published'] or ''} |")
+    return "\n".join(lines)
+
+
+def _rate(row: dict) -> str:
+    rate = row["images_per_second"]
+    return (f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}") + (
+        "" if row["speedup"] == 1 else f" ({row['speedup']:.1f}x)"
+    )
+
+
+def modes() -> str:
+    path = ROOT / "benchmarks" / "results" / "modes.json"
+    if not path.is_file():
+        return "Not measured yet."
+    return as_markdown(json.loads(path.read_text(encoding="utf-8"))["summary"])
+
+
 def scaling() -> str:
     """How the cost of a SeqGAN step grows."""
     path = ROOT / "benchmarks" / "results" / "train_text-cpu.json"
@@ -153,29 +182,36 @@ def oracle() -> str:
     return "\n".join(lines)
 
 
+TABLES = {
+    "models": models,
+    "modes": modes,
+    "oracle": oracle,
+    "speed": speed,
+    "other speed": other_speed,
+    "image speed": image_speed,
+    "scaling": scaling,
+}
+
+
 def render(text: str) -> str:
-    tables = {
-        "models": models(),
-        "oracle": oracle(),
-        "speed": speed(),
-        "other speed": other_speed(),
-        "scaling": scaling(),
-    }
-    for name, table in tables.items():
+    """The document with each table that it has a place for."""
+    for name, table in TABLES.items():
         pattern = rf"(<!-- {name}: written by benchmarks/readme.py -->\n).*?(<!-- /{name} -->)"
-        text = re.sub(pattern, lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
+        text = re.sub(pattern, lambda m, table=table: f"{m[1]}{table()}\n{m[2]}", text, flags=re.DOTALL)
     return text
 
 
 def main() -> int:
-    text = README.read_text(encoding="utf-8")
-    rendered = render(text)
-    if "--check" in sys.argv:
-        if rendered != text:
-            print("README.md is out of date; run: python benchmarks/readme.py", file=sys.stderr)
-        return int(rendered != text)
-    README.write_text(rendered, encoding="utf-8")
-    return 0
+    outdated = False
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        rendered = render(text)
+        if rendered != text and "--check" in sys.argv:
+            outdated = True
+            print(f"{path.name} is out of date; run: python benchmarks/readme.py", file=sys.stderr)
+        elif rendered != text:
+            path.write_text(rendered, encoding="utf-8")
+    return int(outdated)
 
 
 if __name__ == "__main__":

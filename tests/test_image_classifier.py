@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from ganzoo.errors import UserError
 from ganzoo.families.image.image_classifier import ImageClassifier, ImageClassifierConfig
 from ganzoo.training.recipe import load_recipe
 
@@ -17,9 +18,10 @@ def classifier(**changes) -> ImageClassifier:
     torch.manual_seed(0)
     network = ImageClassifier(ImageClassifierConfig(**{**TINY, **changes})).eval()
     for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d)):
-        nn.init.uniform_(norm.weight, 0.5, 2)
-        for tensor in (norm.bias, norm.running_mean):
-            nn.init.normal_(tensor)
+        if norm.affine:
+            nn.init.uniform_(norm.weight, 0.5, 2)
+            nn.init.normal_(norm.bias)
+        nn.init.normal_(norm.running_mean)
         nn.init.uniform_(norm.running_var, 0.5, 2)
     return network
 
@@ -39,10 +41,44 @@ def test_the_recipes_sizes():
     # Convolutions, four numbers and a counter of each norm, features, logits.
     digits = 9 * (32 + 32**2 + 32 * 64 + 64**2 + 64 * 128 + 128**2) + 2 * (4 * (32 + 64 + 128) + 3)
     assert size("digit-classifier") == digits + 2048 * 128 + 128 + 128 * 10 + 10
-    convolutions = 9 * (3 * 32 + 32 * 48 + 48 * 96 + 96 * 192 + 2 * (48**2 + 96**2 + 192**2))
-    norms = 4 * (32 + 3 * (48 + 96 + 192) + 256) + 11
-    assert size("cifar10-classifier") == convolutions + norms + 192 * 256 + 256 + 256 * 10 + 10
+    whitening = 12 * 3 * 2 * 2 + 2 * 12 + 1
+    convolutions = 9 * (24 * 64 + 64 * 128 + 128 * 256 + (64**2 + 128**2 + 256**2))
+    norms = 4 * (2 * (64 + 128 + 256) + 256) + 7
+    assert size("cifar10-classifier") == whitening + convolutions + norms + 256 * 256 + 256 + 256 * 10 + 10
     assert 4 * size("cifar10-classifier") < 6_000_000, "its file in the hub is small"
+
+
+def test_whitening_leaves_hardly_any_correlation_in_smooth_colours():
+    # What photographs are like: the colours go together, and so do neighbours (a blur of noise).
+    noise = torch.randn(64, 3, 40, 40, generator=torch.Generator().manual_seed(2))
+    mixed = torch.einsum("ck,bkhw->bchw", torch.tensor([[1, 0.3, 0.2], [1, 0.0, -0.3], [1, -0.3, 0.2]]), noise)
+    smooth = nn.functional.avg_pool2d(mixed, 5, stride=1)
+    network = classifier(whiten=True, resolution=32).train()
+    white = network.stages[0](smooth)
+    assert white.shape == (64, 24, 36, 36)
+    signed = (white[:, :12] - white[:, 12:])[:, :, :-1, :-1]  # the rectified halves put together, without the border
+    assert correlation(signed) < 0.15
+    patches = nn.functional.unfold(smooth, 2).unflatten(2, (35, 35))
+    assert correlation(patches) > 0.8
+    assert signed.var(dim=(0, 2, 3)).sub(1).abs().max() < 0.1
+
+
+def correlation(channels: torch.Tensor) -> float:
+    """The largest between two different channels, in absolute value."""
+    matrix = torch.corrcoef(channels.transpose(0, 1).flatten(1))
+    return float((matrix - torch.eye(len(matrix))).abs().max())
+
+
+def test_a_flat_grey_is_one_number_to_the_whitening():
+    basis = classifier(whiten=True).stages[0].basis
+    answers = torch.einsum("ocij->o", basis * 0.7)
+    assert answers[0] == pytest.approx(0.7)
+    torch.testing.assert_close(answers[1:], torch.zeros(11))
+
+
+def test_whitening_is_for_colours():
+    with pytest.raises(UserError, match="three colours, not of channels=1"):
+        ImageClassifierConfig.from_dict({"whiten": True, "channels": 1})
 
 
 def test_halving_first_is_the_same_where_the_norms_scales_are_positive():

@@ -74,6 +74,27 @@ def test_maxout_is_the_largest_of_its_maps():
             assert layer(inputs)[sample, unit].item() == pytest.approx(max(maps), abs=1e-6)
 
 
+def test_binary_latents_are_signs_and_the_others_normal():
+    generator, _ = ganzoo.create(**{"family": "vanilla", **get_tiny(), "latent_dim": 5, "binary_latents": 3})
+    latents = generator.sample_latents(4000, generator=torch.Generator().manual_seed(0))
+    signs, normal = latents[:, :3], latents[:, 3:]
+    assert set(signs.flatten().tolist()) == {-1.0, 1.0}
+    # Fair coins, thrown apart from each other: five standard errors of a mean of 4,000.
+    bound = 5 / 4000**0.5
+    assert signs.mean(dim=0).abs().max() < bound
+    assert (signs[:, 0] * signs[:, 1]).mean().abs() < bound
+    assert normal.mean().abs() < bound
+    assert normal.std() == pytest.approx(1.0, abs=bound)
+    cut = generator.truncate(latents, 0.5)
+    assert torch.equal(cut[:, :3], signs)
+    assert cut[:, 3:].abs().max() <= 0.5
+
+
+def test_more_binary_latents_than_latents_are_refused():
+    with pytest.raises(UserError, match="binary_latents=9 are more than latent_dim=4"):
+        ganzoo.create("vanilla", latent_dim=4, binary_latents=9)
+
+
 def test_packed_samples_are_judged_together():
     _, discriminator = ganzoo.create(**{"family": "vanilla", **get_tiny(), "packing": 2})
     samples = torch.randn(6, 1, 8, 8)

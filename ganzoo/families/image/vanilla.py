@@ -35,6 +35,12 @@ class VanillaConfig(ImageGANConfig):
     dimensions: int | None = Field(
         None, ge=1, le=4096, description="Points of so many coordinates instead of pictures; null for pictures."
     )
+    binary_latents: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="How many of the latents are -1 or 1 instead of normal: what lies apart need not be joined by a path.",
+    )
     scale: float = Field(1.0, gt=0, le=1e9, description="Of points: what their coordinates are divided by.")
     generator_widths: Widths = Field((1200, 1200), description="Units of the generator's hidden layers.")
     generator_norm: Literal["batch", "none"] = Field("none", description="Normalisation after its hidden layers.")
@@ -49,6 +55,8 @@ class VanillaConfig(ImageGANConfig):
     def _possible(self) -> VanillaConfig:
         if self.packing > 1 and self.num_classes is not None:
             raise ValueError("packing has no meaning for a conditional model: samples of several classes lie together")
+        if self.binary_latents > self.latent_dim:
+            raise ValueError(f"binary_latents={self.binary_latents} are more than latent_dim={self.latent_dim}")
         if self.scale != 1.0 and self.dimensions is None:
             raise ValueError("scale is of points; set dimensions, or leave scale out")
         return self
@@ -90,6 +98,19 @@ class VanillaGenerator(Generator):
         if self.config.dimensions is None:
             flat = torch.tanh(flat)
         return flat.view(len(latents), *self.config.sample_shape)
+
+    def sample_latents(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Latents (B, latent_dim): the first `binary_latents` of them -1 or 1, the others normal (Brock et al., 2019,
+        appendix E, tried such latents). A continuous map of normal ones alone would have to draw what lies between two modes.
+        """
+        return self._with_signs(super().sample_latents(num_samples, generator=generator))
+
+    def truncate(self, latents: Tensor, truncation: float, labels: Tensor | None = None) -> Tensor:
+        return self._with_signs(super().truncate(latents, truncation, labels))
+
+    def _with_signs(self, latents: Tensor) -> Tensor:
+        signs, normal = latents.tensor_split([self.config.binary_latents], dim=1)
+        return torch.cat([torch.where(signs < 0, -1.0, 1.0).to(normal.dtype), normal], dim=1)
 
     def latent_weight(self) -> Tensor:
         return self.hidden[0].weight[:, : self.config.latent_dim]
