@@ -47,6 +47,16 @@ def models() -> str:
     return "\n".join(rows)
 
 
+def gallery() -> str:
+    """Samples of the image GANs, which the first seeds drew; each leads to its card."""
+    names = [name for name, entry in catalogue().items() if entry.modality == "image"]
+    return "\n".join(
+        f'[<img src="hub/{name}/samples/grid.png" alt="samples of {name}" title="{name}" width="24%">](hub/{name})'
+        for name in names
+        if (ROOT / "hub" / name / "samples" / "grid.png").is_file()
+    )
+
+
 def _measured(record: dict) -> str:
     name, write = record["name"], HEADLINES[record["name"]].format
     words = f"{name.replace('_', ' ').replace('frechet', 'Fréchet')} {write(record['value'])}"
@@ -183,6 +193,7 @@ def oracle() -> str:
 
 
 TABLES = {
+    "gallery": gallery,
     "models": models,
     "modes": modes,
     "oracle": oracle,

@@ -160,6 +160,19 @@ def test_at_the_start_pictures_depend_on_their_latents_and_bands_are_small():
         assert 0.02 < band.std() < 0.4 * first.std()
 
 
+def test_latent_weight_is_what_multiplies_the_coarsest_levels_latents():
+    generator, _ = ganzoo.create("lapgan", **SMALL, num_classes=3)
+    first = generator.levels[0]
+    units = torch.eye(6)
+    labels = torch.ones(6, dtype=torch.long)
+    beside = torch.cat([units, first.label_embedding(labels)], dim=1)
+    nothing = torch.cat([0 * units, first.label_embedding(labels)], dim=1)
+    weight = generator.latent_weight()
+    torch.testing.assert_close(weight[:, :6], (first.layers[0](beside) - first.layers[0](nothing)).T)
+    assert weight.shape == (12, 6 + 8 * 8 + 16 * 16)
+    assert not weight[:, 6:].any()
+
+
 def test_levels_are_whole(networks):
     for network in networks:
         with pytest.raises(UserError, match="fades none in"):

@@ -187,6 +187,11 @@ class LAPGANGenerator(_ByLevel, Generator):
         latents = torch.randn(num_samples, sum(self.config.latent_sizes), generator=generator)
         return {**super().example_inputs(num_samples, generator), "latents": latents}
 
+    def latent_weight(self) -> Tensor:
+        """Of the coarsest level's first layer, which decides what is drawn; zero for the noise planes, which decide details."""
+        weight = self.levels[0].layers[0].weight[:, : self.config.latent_dim]
+        return F.pad(weight, (0, sum(self.config.latent_sizes[1:])))
+
 
 class LAPGANDiscriminator(_ByLevel, Discriminator):
     """All levels' discriminators, of which the one of the level in use judges.
