@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -74,3 +77,29 @@ def environment() -> dict[str, Any]:
         pass
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"processor": processor, "gpu": gpu, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def run_cases(
+    description: str,
+    cases: Iterable[Any],
+    compare: Callable[[Any], list[dict[str, Any]]],
+    shortfalls: Callable[[list[dict[str, Any]]], list[str]],
+    results: Path,
+) -> int:
+    """The command line of a benchmark: compares each case, writes the rows, says what is short of its target.
+
+    Returns:
+        The exit code: 1 with `--check` if anything is short, else 0.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="Exit with 1 if a target is missed.")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = [row for case in cases for row in compare(case)]
+    results.parent.mkdir(exist_ok=True)
+    results.write_text(json.dumps({"environment": environment(), "rows": rows}, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {results}")
+    missed = shortfalls(rows)
+    for line in missed:
+        print(f"short of its target: {line}")
+    return int(options.check and bool(missed))

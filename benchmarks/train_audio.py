@@ -12,8 +12,6 @@ that others on the machine count little; `plain`'s are 5 x a discriminator updat
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import re
 import sys
@@ -25,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from timing import environment, ratio, summarise
+from timing import ratio, run_cases, summarise
 from torch import Tensor, nn
 
 import ganzoo
@@ -215,20 +213,5 @@ def shortfalls(rows: list[dict[str, object]]) -> list[str]:
     return [f"width {width}: {speedup}x, not {TARGET}x" for width, speedup in best.items() if speedup < TARGET]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="Exit with 1 if a target is missed.")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    rows = [row for width in ROUNDS for row in compare(width)]
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"environment": environment(), "rows": rows}, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {RESULTS}")
-    missed = shortfalls(rows)
-    for line in missed:
-        print(f"short of its target: {line}")
-    return int(options.check and bool(missed))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_cases(__doc__, ROUNDS, compare, shortfalls, RESULTS))
