@@ -28,9 +28,9 @@ import torch
 from timing import environment
 
 import ganzoo
+from ganzoo.training.recipe import load_recipe
 
 RESULTS = Path(__file__).parent / "results"
-RECIPES = Path(__file__).parents[1] / "recipes" / "image"
 POINTS = 2500
 FULL = {"ring": 8, "grid": 25}
 GRADED = 0.95
@@ -87,8 +87,8 @@ def kept(
     if folder is None:
         return train(data, method, seed, steps)
     # What was trained is part of the name: a run of another recipe is not taken for one of this.
-    recipes = [RECIPES / f"vanilla-{name}.yaml" for name in FULL]
-    made_of = [*(path.read_text(encoding="utf-8") for path in recipes), json.dumps(METHODS[method]), str(steps)]
+    recipe = load_recipe(f"vanilla-{data}").model_dump_json(exclude={"card"})
+    made_of = (recipe, json.dumps(METHODS[method]), str(steps))
     name = f"{data}-{method.replace(' ', '-')}-{seed}-{zlib.crc32(''.join(made_of).encode()):08x}"
     row, points = folder / f"{name}.json", folder / f"{name}.npy"
     if not row.exists():

@@ -110,7 +110,7 @@ def test_readme_tables_come_from_the_files():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/benchmarks.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/benchmarks.md", "docs/exploring.md"])
 def test_links_of_the_documents_lead_somewhere(name):
     document = ROOT / name
     for target in re.findall(r"(?:\]\(|src=\")([^)#\"]+)", document.read_text(encoding="utf-8")):

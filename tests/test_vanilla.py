@@ -65,6 +65,16 @@ def test_mirza_and_osinderos_networks_have_their_sizes():
     assert parameters(discriminator) == picture + label + joint + 240 + 1
 
 
+def test_at_the_start_cgans_pictures_depend_on_latents_as_much_as_on_labels():
+    torch.manual_seed(0)
+    generator, _ = ganzoo.create("cgan")
+    latents, labels = generator.sample_latents(64), torch.arange(64) % 10
+    pictures = generator(latents, labels)
+    of_labels = (generator(latents, labels.roll(1)) - pictures).square().mean()
+    of_latents = (generator(latents.roll(10, 0), labels) - pictures).square().mean()
+    assert 0.5 < of_latents / of_labels < 8  # with torch's own start 0.08: every class became one picture
+
+
 def test_maxout_is_the_largest_of_its_maps():
     layer, inputs = Maxout(3, 4, 2), torch.randn(5, 3)
     weights, biases = layer.linear.weight, layer.linear.bias

@@ -11,7 +11,16 @@ from ganzoo.nn.equalised import (
     minibatch_std,
 )
 from ganzoo.nn.grouped import GroupedConv2d
-from ganzoo.nn.layers import JudgeWhole, Maxout, ProjectLatents, check_labels, init_normal_, normalisation, pack
+from ganzoo.nn.layers import (
+    JudgeWhole,
+    Maxout,
+    ProjectLatents,
+    check_labels,
+    init_he_,
+    init_normal_,
+    normalisation,
+    pack,
+)
 from ganzoo.nn.minibatch import MinibatchDiscrimination
 from ganzoo.nn.modulated import ModulatedConv2d
 from ganzoo.nn.rectifiers import rectify
@@ -46,6 +55,7 @@ __all__ = [
     "blur",
     "check_labels",
     "downsample",
+    "init_he_",
     "init_normal_",
     "init_xavier_",
     "mean_pixels",

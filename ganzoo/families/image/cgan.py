@@ -8,13 +8,15 @@ generator and 1,512,101 in the discriminator. What reads the label is an embeddi
 
 from __future__ import annotations
 
+import math
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from ganzoo.config import ImageGANConfig
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import Maxout, check_labels
+from ganzoo.nn import Maxout, check_labels, init_he_
 from ganzoo.registry import register_family
 
 LABEL_PIECES = 5
@@ -50,6 +52,7 @@ class CGANGenerator(Generator):
         self.from_labels = nn.Embedding(config.num_classes, config.label_width)
         self.joint = nn.Linear(config.latent_width + config.label_width, config.joint_width)
         self.output = nn.Linear(config.joint_width, config.picture_size)
+        _init_(self)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_labels(labels, self.config.num_classes, len(latents))
@@ -71,6 +74,7 @@ class CGANDiscriminator(Discriminator):
         self.joint = Maxout(config.picture_units + config.label_units, config.joint_units, 4)
         self.output = nn.Linear(config.joint_units, 1)
         self.dropout = nn.Dropout(config.dropout)
+        _init_(self)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
@@ -78,6 +82,13 @@ class CGANDiscriminator(Discriminator):
         hidden = self.dropout(torch.cat([self.from_picture(samples.flatten(1)), of_labels], dim=1))
         joint = self.dropout(self.joint(hidden))
         return [DiscriminatorOutput(self.output(joint)[:, 0], [hidden, joint])]
+
+
+def _init_(network: CGANGenerator | CGANDiscriminator) -> None:
+    """He's, also for the labels, whose table is a linear layer of one-hot vectors: torch's own is five times as loud, so that the
+    label drowned the latents and every class became one picture."""
+    init_he_(network)
+    nn.init.normal_(network.from_labels.weight, 0.0, math.sqrt(2 / network.config.num_classes))
 
 
 @register_family("cgan", modality="image", paper="https://arxiv.org/abs/1411.1784")

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ganzoo.config import ImageGANConfig
 from ganzoo.errors import UserError
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import Conv2d, check_labels
+from ganzoo.nn import Conv2d, check_labels, init_he_
 from ganzoo.nn.growing import Growing, shrink
 from ganzoo.registry import register_family
 
@@ -291,16 +291,11 @@ def _convolution(config: LAPGANConfig, inputs: int, outputs: int, stride: int = 
 
 
 def _init_he_(network: nn.Module) -> None:
-    """Weights that keep the variance through rectifiers (He et al., 2015), biases 0.
-
-    With torch's own start, a third of it a layer, the latents hardly showed in the pictures, and training made one of them.
-    Bands begin at a tenth of the pictures' size, as small as real ones are.
-    """
-    for name, module in network.named_modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
-            gain = 0.1 if name.endswith("to_band") else math.sqrt(2)
-            nn.init.normal_(module.weight, 0.0, gain / math.sqrt(module.weight[0].numel()))
-            nn.init.zeros_(module.bias)
+    """He's start; bands begin at about a tenth of the pictures' size, as small as real ones are."""
+    init_he_(network)
+    for name, parameter in network.named_parameters():
+        if name.endswith("to_band.weight"):
+            nn.init.normal_(parameter, 0.0, 0.1 / math.sqrt(parameter[0].numel()))
 
 
 def _embedding(config: LAPGANConfig, size: int) -> nn.Embedding | None:
