@@ -196,7 +196,7 @@ class TestEvaluateSamples:
         generated, real, reference = pictures(80, high=200, seed=1), pictures(90, seed=2), pictures(300, seed=3)
         names = ["frechet_distance", "kid", "recall"]
         frechet, kid, recall = evaluate_samples(generated, real, embedder="pixels", metrics=names, reference=reference)
-        assert recall.floor is None
+        assert recall.floor > 2 * recall.value
         assert kid.floor < kid.value
         assert frechet.floor < frechet.value
         # Thinned to the number of generated samples: a larger reference would have a lower floor.
@@ -206,9 +206,16 @@ class TestEvaluateSamples:
 
     def test_small_reference_is_used_whole(self):
         real, reference = pictures(90, seed=2), pictures(50, seed=3)
-        (result,) = evaluate_samples(pictures(80), real, embedder="pixels", reference=reference)
-        features = [PixelEmbedder()(images).features for images in (reference, real)]
-        assert result.floor == pytest.approx(frechet_distance(*features))
+        names = ["frechet_distance", "recall", "precision", "class_balance", "modes"]
+        embedder = classifier()
+        results = evaluate_samples(pictures(80), real, embedder=embedder, reference=reference, metrics=names)
+        floors = {result.name: result.floor for result in results}
+        ours, theirs = embedder(reference), embedder(real)
+        assert floors["frechet_distance"] == pytest.approx(frechet_distance(ours.features, theirs.features))
+        assert (floors["precision"], floors["recall"]) == precision_recall(ours.features, theirs.features)
+        shares = ours.probabilities.argmax(dim=1).bincount(minlength=2) / 50
+        assert floors["class_balance"] == pytest.approx(float((shares * (2 * shares).log()).sum()), rel=1e-4)
+        assert floors["modes"] == 2
 
     def test_each_set_is_embedded_once(self):
         seen = []

@@ -164,13 +164,12 @@ def _of_embeddings(subject: Subject, names: list[str]) -> list[MetricResult]:
         _check_classes(subject, classified)
     request = subject.request
     compared = any(METRICS[name].compares for name in names)
-    has_reference = request.has_floor and any(METRICS[name].is_distance for name in names)
     protocol = {"embedder": subject.embedder.name, "seed": request.seed, "splits": 1}
     protocol |= {"dataset": request.real.description, "split": request.real.split}
     results = evaluate_embeddings(
         subject.generated_embedding,
         subject.real_embedding if compared else None,
-        reference=subject.training_embedding if has_reference else None,
+        reference=subject.training_embedding if compared and request.has_floor else None,
         metrics=names,
         **protocol,
     )

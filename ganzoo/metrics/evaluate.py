@@ -114,14 +114,12 @@ class Metric(NamedTuple):
         higher_is_better: Direction.
         needs: What it reads of an embedding.
         compares: It needs real samples.
-        is_distance: It has a floor, which two sets of real samples give.
     """
 
     compute: Callable[[Embedding, Embedding | None, Choices], dict[str, Measurement]]
     higher_is_better: bool
     needs: Literal["features", "probabilities"] = "features"
     compares: bool = True
-    is_distance: bool = False
 
 
 def _frechet_distance(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, Measurement]:
@@ -163,8 +161,8 @@ def _modes(generated: Embedding, real: Embedding | None, choices: Choices) -> di
 
 
 METRICS: dict[str, Metric] = {
-    "frechet_distance": Metric(_frechet_distance, higher_is_better=False, is_distance=True),
-    "kid": Metric(_kid, higher_is_better=False, is_distance=True),
+    "frechet_distance": Metric(_frechet_distance, higher_is_better=False),
+    "kid": Metric(_kid, higher_is_better=False),
     "inception_score": Metric(_inception_score, higher_is_better=True, needs="probabilities", compares=False),
     "precision": Metric(_precision_recall, higher_is_better=True),
     "recall": Metric(_precision_recall, higher_is_better=True),
@@ -202,7 +200,7 @@ def evaluate_samples(
         dataset: Where `real` is from; recorded.
         split: Which part of it; recorded.
         reference: A third set, real like the second (the training split against the test split): its distances to
-            `real` are the floors. It is thinned to at most as many samples as there are generated ones, because the
+            `real`, and what it scores itself, are the floors. It is thinned to at most as many samples as there are generated ones, because the
             Fréchet distance depends on their number.
         progress: Show a bar on standard error.
         device: Where to embed; by default where the embedder and the samples are. The metrics are computed on the
@@ -219,13 +217,12 @@ def evaluate_samples(
         embedder = embedder.to(device)
     classified = [name for name, metric in chosen.items() if metric.needs == "probabilities"]
     compares = any(metric.compares for metric in chosen.values())
-    has_floor = reference is not None and any(metric.is_distance for metric in chosen.values())
 
     embed = partial(embed_samples, embedder=embedder, progress=progress, device=device)
     return evaluate_embeddings(
         embed(generated, name="generated", needed_for=classified),
         embed(real, name="real") if compares else None,
-        reference=embed(reference, name="reference") if has_floor else None,
+        reference=None if reference is None else embed(reference, name="reference"),
         metrics=metrics,
         embedder=embedder.name,
         seed=seed,
@@ -257,9 +254,9 @@ def evaluate_embeddings(
     choices = Choices(seed, splits)
     found = _compute(chosen.values(), generated, real, choices)
     floors: dict[str, Measurement] = {}
-    if reference is not None and (distances := [metric for metric in chosen.values() if metric.is_distance]):
+    if reference is not None:
         reference = _thin(reference, len(generated.features), seed)
-        floors = _counted(_compute(distances, reference, real, choices), reference)
+        floors = _counted(_compute(chosen.values(), reference, real, choices), reference)
     return [
         _result(
             name,
@@ -353,7 +350,8 @@ def _thin(embedding: Embedding, count: int, seed: int) -> Embedding:
     if len(embedding.features) <= count:
         return embedding
     chosen = torch.randperm(len(embedding.features), generator=torch.Generator().manual_seed(seed))[:count]
-    return Embedding(embedding.features[chosen], None)
+    probabilities = None if embedding.probabilities is None else embedding.probabilities[chosen]
+    return Embedding(embedding.features[chosen], probabilities)
 
 
 def _result(name: str, found: Measurement, floor: Measurement | None, **protocol: Any) -> MetricResult:
