@@ -164,7 +164,7 @@ class TestGenerators:
     def test_what_cannot_be_measured(self, data):
         with pytest.raises(UserError, match="label_accuracy is of conditional models"):
             evaluate(pipeline(), data, metrics=["label_accuracy"])
-        with pytest.raises(UserError, match="'pitch' knows 3 classes, the model has 4"):
+        with pytest.raises(UserError, match="embedder knows 3 classes, the model has 4"):
             evaluate(pipeline(WaveGANGenerator, num_classes=4), data, metrics=["label_accuracy"])
         with pytest.raises(UserError, match="no audio metric 'nearest_trainig'. Did you mean 'nearest_training'"):
             evaluate(pipeline(), data, metrics=["nearest_trainig"])

@@ -242,7 +242,7 @@ class TestVocoderMetrics:
 class TestEmbedders:
     def test_a_classifier_hears_what_its_processor_gives(self):
         waveforms = torch.cat([sounds(3, loudness=0.05), sounds(3, loudness=0.4)])
-        features, probabilities = classifier()(waveforms)
+        features, probabilities, _ = classifier()(waveforms)
         expected = (waveforms.double() / 32767).flatten(1).std(dim=1)
         torch.testing.assert_close(features[:, 1].double(), expected, rtol=1e-4, atol=0)
         assert probabilities.argmax(dim=1).tolist() == [0, 0, 0, 1, 1, 1]
@@ -270,7 +270,7 @@ class TestEmbedders:
     def test_log_mel(self):
         waveforms = sounds(3, channels=2)
         embedder = get_embedder("log-mel", sampling_rate=8000)
-        features, probabilities = embedder(waveforms)
+        features, probabilities, _ = embedder(waveforms)
         assert (embedder.name, features.shape, probabilities) == ("log-mel", (3, 256), None)
         spectrum = listening_features(waveforms, 8000)
         # The means of 16 x 16 blocks keep the mean: 64 frames divide evenly, the 40 bands nearly.
@@ -332,7 +332,7 @@ class TestClap:
 
         waveforms = sounds(2, channels=2, length=6000)
         embedder = get_embedder(f"clap:{clap_folder}", sampling_rate=48_000)
-        features, probabilities = embedder(waveforms)
+        features, probabilities, _ = embedder(waveforms)
         assert (embedder.name, features.shape, probabilities) == ("clap tiny-clap", (2, 12), None)
         model = transformers.ClapModel.from_pretrained(clap_folder).eval()
         extractor = transformers.ClapFeatureExtractor.from_pretrained(clap_folder)

@@ -83,7 +83,7 @@ class TestFitImages:
 class TestEmbedders:
     def test_pixels_of_small_pictures_are_the_pixels(self):
         images = pictures(3, shape=(3, 5, 7))
-        features, probabilities = PixelEmbedder()(images)
+        features, probabilities, _ = PixelEmbedder()(images)
         assert torch.equal(features, images.flatten(1) / 255)
         assert probabilities is None
 
@@ -94,7 +94,7 @@ class TestEmbedders:
 
     def test_classifier(self):
         images = pictures(5)
-        features, probabilities = classifier()(images)
+        features, probabilities, _ = classifier()(images)
         pixels = images.flatten(1).double() / 127.5 - 1
         torch.testing.assert_close(features[:, 0].double(), pixels.mean(dim=1), rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(5))
@@ -158,9 +158,8 @@ class TestEvaluateSamples:
     def test_every_metric(self):
         generated, real = pictures(120, seed=1), pictures(100, seed=2)
         embedder = classifier()
-        results = evaluate_samples(
-            generated, real, embedder=embedder, metrics=list(METRICS), seed=3, dataset="noise", split="test"
-        )
+        protocol = {"seed": 3, "dataset": "noise", "split": "test", "labels": torch.arange(120) % 2}
+        results = evaluate_samples(generated, real, embedder=embedder, metrics=list(METRICS), **protocol)
         assert [result.name for result in results] == list(METRICS)
         value = {result.name: result.value for result in results}
         first, second = embedder(generated), embedder(real)
@@ -170,6 +169,8 @@ class TestEvaluateSamples:
         assert (value["precision"], value["recall"]) == precision_recall(first.features, second.features)
         assert 1 < value["inception_score"] <= 2
         assert 0 <= value["class_balance"] < math.log(2)
+        hits = first.probabilities.argmax(dim=1) == torch.arange(120) % 2
+        assert value["label_accuracy"] == pytest.approx(float(hits.float().mean()))
         for result in results:
             compares = METRICS[result.name].compares
             assert (result.num_generated, result.num_real) == (120, 100 if compares else 0)
@@ -206,16 +207,23 @@ class TestEvaluateSamples:
 
     def test_small_reference_is_used_whole(self):
         real, reference = pictures(90, seed=2), pictures(50, seed=3)
-        names = ["frechet_distance", "recall", "precision", "class_balance", "modes"]
+        names = ["frechet_distance", "recall", "precision", "class_balance", "modes", "label_accuracy"]
         embedder = classifier()
-        results = evaluate_samples(pictures(80), real, embedder=embedder, reference=reference, metrics=names)
+        labels = {"labels": torch.zeros(90, dtype=torch.long), "real_labels": torch.ones(90, dtype=torch.long)}
+        results = evaluate_samples(pictures(90), real, embedder=embedder, reference=reference, metrics=names, **labels)
         floors = {result.name: result.floor for result in results}
         ours, theirs = embedder(reference), embedder(real)
         assert floors["frechet_distance"] == pytest.approx(frechet_distance(ours.features, theirs.features))
         assert (floors["precision"], floors["recall"]) == precision_recall(ours.features, theirs.features)
-        shares = ours.probabilities.argmax(dim=1).bincount(minlength=2) / 50
+        # Of a metric that compares with nothing, what the real samples score.
+        shares = theirs.probabilities.argmax(dim=1).bincount(minlength=2) / 90
+        assert floors["label_accuracy"] == pytest.approx(float(shares[1]))
         assert floors["class_balance"] == pytest.approx(float((shares * (2 * shares).log()).sum()), rel=1e-4)
         assert floors["modes"] == 2
+
+    def test_labels_of_what_cannot_be_asked_for_a_class(self):
+        with pytest.raises(UserError, match="label_accuracy is of conditional models"):
+            evaluate_samples(pictures(20), None, embedder=classifier(), metrics=["label_accuracy"])
 
     def test_each_set_is_embedded_once(self):
         seen = []
@@ -339,8 +347,9 @@ class TestMetricResult:
         )
 
     def test_survives_json(self):
+        options = {"metrics": list(METRICS), "labels": torch.zeros(40, dtype=torch.long)}
         results = evaluate_samples(
-            pictures(40), pictures(40, seed=1), embedder=classifier(), metrics=list(METRICS), reference=pictures(50)
+            pictures(40), pictures(40, seed=1), embedder=classifier(), reference=pictures(50), **options
         )
         records = json.loads(json.dumps([result.to_dict() for result in results], allow_nan=False))
         assert [MetricResult(**record) for record in records] == results

@@ -50,7 +50,7 @@ def evaluate(
 
     Args:
         model: A pipeline, or whatever `from_pretrained` takes.
-        metrics: Names of metrics: of pictures those of `ganzoo.metrics.METRICS`; of sound the same and `label_accuracy`,
+        metrics: Names of metrics: of pictures those of `ganzoo.metrics.METRICS`; of sound the same and
             `nearest_training`, `nearest_self`, `frechet_audio_distance`; of vocoders `log_mel_l1`, `multi_resolution_stft`,
             `mel_cepstral_distortion`, `resynthesis_accuracy`, `real_time_factor`; of text those of
             `ganzoo.metrics.text.TEXT_METRICS`, and `nll_test`, `entropy`, `nll_oracle`; of points `modes`, `high_quality`,

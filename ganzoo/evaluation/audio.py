@@ -159,33 +159,22 @@ def _of_embeddings(subject: Subject, names: list[str]) -> list[MetricResult]:
 
     if not names:
         return []
-    classified = [name for name in names if METRICS[name].needs == "probabilities"]
-    if classified:
+    if classified := [name for name in names if METRICS[name].needs != "features"]:
         _check_classes(subject, classified)
     request = subject.request
     compared = any(METRICS[name].compares for name in names)
-    protocol = {"embedder": subject.embedder.name, "seed": request.seed, "splits": 1}
-    protocol |= {"dataset": request.real.description, "split": request.real.split}
-    results = evaluate_embeddings(
-        subject.generated_embedding,
-        subject.real_embedding if compared else None,
+    return evaluate_embeddings(
+        subject.generated_embedding._replace(labels=subject.labels),
+        subject.real_embedding._replace(labels=subject.real[1]) if compared or request.floor else None,
         reference=subject.training_embedding if compared and request.has_floor else None,
+        floor=request.floor,
         metrics=names,
-        **protocol,
+        embedder=subject.embedder.name,
+        seed=request.seed,
+        splits=1,
+        dataset=request.real.description,
+        split=request.real.split,
     )
-    if not request.floor:
-        return results
-    # A score of one set alone: that of the real samples.
-    alone = [name for name in names if not METRICS[name].compares]
-    real = evaluate_embeddings(subject.real_embedding, None, metrics=alone, **protocol) if alone else []
-    floors = {
-        result.name: {"floor": result.value, "details": {"num_reference": result.num_generated}} for result in real
-    }
-    return [_with_floor(result, **floors[result.name]) if result.name in floors else result for result in results]
-
-
-def _with_floor(result: MetricResult, *, floor: float | None, details: dict[str, Any]) -> MetricResult:
-    return dataclasses.replace(result, floor=floor, details={**result.details, **details})
 
 
 def _check_classes(subject: Subject, names: list[str]) -> None:
@@ -194,34 +183,6 @@ def _check_classes(subject: Subject, names: list[str]) -> None:
             f"{', '.join(names)} read class probabilities, which the embedder {subject.embedder.name!r} does not give; "
             "choose a classifier of sound, such as 'audio-digit-classifier'"
         )
-
-
-def _label_accuracy(subject: Subject) -> MetricResult:
-    """The share of samples that the classifier hears as what was asked for; of the real ones, as what they are."""
-    if subject.labels is None:
-        raise UserError("label_accuracy is of conditional models: this one cannot be asked for a class")
-    _check_classes(subject, ["label_accuracy"])
-    probabilities, wanted = subject.generated_embedding.probabilities, subject.labels
-    if probabilities.shape[1] <= int(wanted.max()):
-        raise UserError(
-            f"label_accuracy: the embedder {subject.embedder.name!r} knows {probabilities.shape[1]} classes, the model has "
-            f"{int(wanted.max()) + 1}"
-        )
-    correct = (probabilities.argmax(dim=1) == wanted).double()
-    by_class = [float(correct[wanted == label].mean()) for label in wanted.unique()]
-    floor, real_labels = None, subject.real[1]
-    if subject.request.floor and real_labels is not None:
-        floor = float((subject.real_embedding.probabilities.argmax(dim=1) == real_labels).double().mean())
-    return subject.request.result(
-        "label_accuracy",
-        float(correct.mean()),
-        parameters={"labels": "in turn"},
-        details={"by_class": by_class},
-        floor=floor,
-        num_real=0,
-        num_generated=len(wanted),
-        embedder=subject.embedder.name,
-    )
 
 
 def _frechet_audio_distance(subject: Subject) -> MetricResult:
@@ -292,7 +253,6 @@ def _nearest(subject: Subject, name: str, distances: Tensor, floor: Tensor | Non
 
 
 OWN_METRICS: dict[str, Callable[[Subject], MetricResult]] = {
-    "label_accuracy": _label_accuracy,
     "nearest_training": _nearest_training,
     "nearest_self": _nearest_self,
     "frechet_audio_distance": _frechet_audio_distance,

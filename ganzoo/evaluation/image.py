@@ -18,30 +18,40 @@ BATCH = 256
 
 
 def evaluate_images(request: Request) -> list[MetricResult]:
-    """Generated pictures against the split, and the training split against it as the floor."""
+    """Generated pictures against the split, and the training split against it as the floor.
+
+    A conditional model is asked for its classes in turn.
+    """
     from ganzoo.metrics.evaluate import evaluate_samples
 
     real, count = request.real, request.num_samples
     reference = request.load(request.data.split) if request.has_floor else None
+    num_classes = request.pipeline.config.num_classes
+    labels = None if num_classes is None else torch.arange(count) % num_classes
+    pictures, real_labels = _stored(real, count)
     return evaluate_samples(
-        _generated(request),
-        _stored(real, count),
+        _generated(request, labels),
+        pictures,
         embedder=request.embedder or "pixels",
         metrics=request.metrics or DEFAULT_METRICS,
         seed=request.seed,
         dataset=real.description,
         split=real.split,
-        reference=_stored(reference, count) if reference is not None else None,
+        reference=_stored(reference, count)[0] if reference is not None else None,
+        labels=labels,
+        real_labels=real_labels,
         progress=request.progress,
     )
 
 
-def _stored(dataset: ArrayDataset, count: int) -> torch.Tensor:
-    return dataset.batch(np.arange(min(count, len(dataset))))[0]
+def _stored(dataset: ArrayDataset, count: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    return dataset.batch(np.arange(min(count, len(dataset))))
 
 
-def _generated(request: Request) -> Iterator[torch.Tensor]:
+def _generated(request: Request, labels: torch.Tensor | None) -> Iterator[torch.Tensor]:
     pipeline, count = request.pipeline, request.num_samples
     for start in range(0, count, BATCH):
-        drawn = pipeline.sample(min(BATCH, count - start), seed=request.seed + start, batch_size=BATCH)
+        size = min(BATCH, count - start)
+        asked = None if labels is None else labels[start : start + size]
+        drawn = pipeline.sample(size, seed=request.seed + start, labels=asked, batch_size=BATCH)
         yield pipeline.processor.to_stored(drawn.samples)

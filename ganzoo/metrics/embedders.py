@@ -29,10 +29,12 @@ class Embedding(NamedTuple):
     Attributes:
         features: `(B, D)` float32.
         probabilities: `(B, K)` float32, rows that sum to 1; None when the embedder knows no classes.
+        labels: `(B,)` what each sample is, or was asked to be, where that is known. No embedder sets it.
     """
 
     features: Tensor
     probabilities: Tensor | None
+    labels: Tensor | None = None
 
 
 class Embedder(Protocol):

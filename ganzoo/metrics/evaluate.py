@@ -112,13 +112,13 @@ class Metric(NamedTuple):
         compute: `(generated, real, choices)` -> measurements by name. Metrics that share a computation share the
             function, and it runs once for all of them.
         higher_is_better: Direction.
-        needs: What it reads of an embedding.
+        needs: What it reads of an embedding; what reads labels reads probabilities as well.
         compares: It needs real samples.
     """
 
     compute: Callable[[Embedding, Embedding | None, Choices], dict[str, Measurement]]
     higher_is_better: bool
-    needs: Literal["features", "probabilities"] = "features"
+    needs: Literal["features", "probabilities", "labels"] = "features"
     compares: bool = True
 
 
@@ -160,6 +160,17 @@ def _modes(generated: Embedding, real: Embedding | None, choices: Choices) -> di
     return {"modes": Measurement(float(covered), {"classes": classes})}
 
 
+def _label_accuracy(generated: Embedding, real: Embedding | None, choices: Choices) -> dict[str, Measurement]:
+    wanted, probabilities = generated.labels, generated.probabilities
+    if probabilities.shape[1] <= int(wanted.max()):
+        raise UserError(
+            f"label_accuracy: the embedder knows {probabilities.shape[1]} classes, the model has {int(wanted.max()) + 1}"
+        )
+    correct = (probabilities.argmax(dim=1) == wanted).double()
+    by_class = [float(correct[wanted == label].mean()) for label in wanted.unique()]
+    return {"label_accuracy": Measurement(float(correct.mean()), {"labels": "in turn"}, {"by_class": by_class})}
+
+
 METRICS: dict[str, Metric] = {
     "frechet_distance": Metric(_frechet_distance, higher_is_better=False),
     "kid": Metric(_kid, higher_is_better=False),
@@ -170,6 +181,7 @@ METRICS: dict[str, Metric] = {
     "coverage": Metric(_density_coverage, higher_is_better=True),
     "modes": Metric(_modes, higher_is_better=True, needs="probabilities", compares=False),
     "class_balance": Metric(_class_balance, higher_is_better=False, needs="probabilities", compares=False),
+    "label_accuracy": Metric(_label_accuracy, higher_is_better=True, needs="labels", compares=False),
 }
 
 
@@ -185,6 +197,8 @@ def evaluate_samples(
     dataset: str | None = None,
     split: str | None = None,
     reference: SampleSet | None = None,
+    labels: Tensor | None = None,
+    real_labels: Tensor | None = None,
     progress: bool = True,
     device: str | torch.device | None = None,
 ) -> list[MetricResult]:
@@ -199,9 +213,12 @@ def evaluate_samples(
         splits: Parts of the samples whose inception scores are averaged; recorded.
         dataset: Where `real` is from; recorded.
         split: Which part of it; recorded.
-        reference: A third set, real like the second (the training split against the test split): its distances to
-            `real`, and what it scores itself, are the floors. It is thinned to at most as many samples as there are generated ones, because the
-            Fréchet distance depends on their number.
+        reference: A third set, real like the second (the training split against the test split). With it come floors: what
+            it scores in place of the generated samples, or, of a metric that does not compare, what `real` does. Both are
+            thinned to at most as many samples as there are generated ones, because the Fréchet distance depends on their
+            number.
+        labels: (N,) classes that the generated samples were asked to be of, for `label_accuracy`.
+        real_labels: (N,) classes of `real`, for its floor.
         progress: Show a bar on standard error.
         device: Where to embed; by default where the embedder and the samples are. The metrics are computed on the
             CPU, in float64, so that a number does not depend on the device.
@@ -215,14 +232,18 @@ def evaluate_samples(
     embedder = get_embedder(embedder)
     if device is not None and hasattr(embedder, "to"):
         embedder = embedder.to(device)
-    classified = [name for name, metric in chosen.items() if metric.needs == "probabilities"]
+    classified = [name for name, metric in chosen.items() if metric.needs != "features"]
     compares = any(metric.compares for metric in chosen.values())
+    alone = any(not metric.compares for metric in chosen.values())
 
     embed = partial(embed_samples, embedder=embedder, progress=progress, device=device)
     return evaluate_embeddings(
-        embed(generated, name="generated", needed_for=classified),
-        embed(real, name="real") if compares else None,
-        reference=None if reference is None else embed(reference, name="reference"),
+        embed(generated, name="generated", needed_for=classified)._replace(labels=labels),
+        embed(real, name="real")._replace(labels=real_labels)
+        if compares or (alone and reference is not None)
+        else None,
+        reference=embed(reference, name="reference") if compares and reference is not None else None,
+        floor=reference is not None,
         metrics=metrics,
         embedder=embedder.name,
         seed=seed,
@@ -243,20 +264,31 @@ def evaluate_embeddings(
     dataset: str | None = None,
     split: str | None = None,
     reference: Embedding | None = None,
+    floor: bool = False,
 ) -> list[MetricResult]:
-    """`evaluate_samples` for what has been embedded already; `embedder` is the name of what did it.
+    """`evaluate_samples` for what has been embedded already; `embedder` is the name of what did it. With `floor`, metrics that
+    do not compare have that of `real`.
 
     Raises:
-        UserError: An unknown metric; one that needs real samples without any; too few samples; features that are not
-            finite.
+        UserError: An unknown metric; one that needs real samples, or labels, without any; too few samples; features that are
+            not finite.
     """
     chosen = _choose(metrics, has_real=real is not None)
     choices = Choices(seed, splits)
+    if "label_accuracy" in chosen and generated.labels is None:
+        raise UserError("label_accuracy is of conditional models: this one cannot be asked for a class")
     found = _compute(chosen.values(), generated, real, choices)
     floors: dict[str, Measurement] = {}
     if reference is not None:
         reference = _thin(reference, len(generated.features), seed)
-        floors = _counted(_compute(chosen.values(), reference, real, choices), reference)
+        compared = [metric for metric in chosen.values() if metric.compares]
+        floors |= _counted(_compute(compared, reference, real, choices), reference)
+    if floor and real is not None:
+        thinned = _thin(real, len(generated.features), seed)
+        known = {"features", *(["probabilities"] if thinned.probabilities is not None else [])}
+        known |= {"labels"} if thinned.labels is not None else set()
+        alone = [metric for metric in chosen.values() if not metric.compares and metric.needs in known]
+        floors |= _counted(_compute(alone, thinned, None, choices), thinned)
     return [
         _result(
             name,
@@ -350,8 +382,7 @@ def _thin(embedding: Embedding, count: int, seed: int) -> Embedding:
     if len(embedding.features) <= count:
         return embedding
     chosen = torch.randperm(len(embedding.features), generator=torch.Generator().manual_seed(seed))[:count]
-    probabilities = None if embedding.probabilities is None else embedding.probabilities[chosen]
-    return Embedding(embedding.features[chosen], probabilities)
+    return Embedding(*(part if part is None else part[chosen] for part in embedding))
 
 
 def _result(name: str, found: Measurement, floor: Measurement | None, **protocol: Any) -> MetricResult:
