@@ -213,5 +213,9 @@ def shortfalls(rows: list[dict[str, object]]) -> list[str]:
     return [f"width {width}: {speedup}x, not {TARGET}x" for width, speedup in best.items() if speedup < TARGET]
 
 
+def main() -> int:
+    return run_cases(__doc__, ROUNDS, compare, shortfalls, RESULTS)
+
+
 if __name__ == "__main__":
-    sys.exit(run_cases(__doc__, ROUNDS, compare, shortfalls, RESULTS))
+    sys.exit(main())

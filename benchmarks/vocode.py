@@ -182,5 +182,9 @@ def shortfalls(rows: list[dict[str, object]]) -> list[str]:
     return [f"{version}: {speedup}x, not {TARGET}x" for version, speedup in best.items() if speedup < TARGET]
 
 
+def main() -> int:
+    return run_cases(__doc__, ROUNDS, compare, shortfalls, RESULTS)
+
+
 if __name__ == "__main__":
-    sys.exit(run_cases(__doc__, ROUNDS, compare, shortfalls, RESULTS))
+    sys.exit(main())
