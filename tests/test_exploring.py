@@ -11,10 +11,13 @@ import torch
 from PIL import Image
 
 import ganzoo
+from ganzoo.data import load_data
+from ganzoo.data.config import DataConfig
 from ganzoo.errors import NotFoundError, UserError
-from ganzoo.exploring import class_grid, direction_strip, save_animation, save_sheet
+from ganzoo.exploring import class_grid, direction_strip, neighbour_sheet, neighbours, save_animation, save_sheet
 from ganzoo.exploring.projection import distances
 from ganzoo.exploring.walks import slerp, walk
+from ganzoo.processors import ImageProcessor
 
 STYLED = {"resolution": 16, "channels": 3, "width": 8, "latent_dim": 16, "mapping_layers": 2}
 
@@ -335,10 +338,21 @@ def test_command_draws_directions_and_classes(ok, inside, conditional):
     assert np.array_equal(found, pixels(class_grid(conditional, 4, seed=5)))
 
 
+def test_command_draws_neighbours(ok, inside, styled):
+    styled.save_pretrained(inside / "model")
+    save_pictures(styled(num_samples=6, seed=0).images, inside / "train")
+    arguments = ("--num", 2, "--neighbours", 2, "--data", "train", "--seed", 0)
+    assert ok("sample", "model", *arguments) == "samples/model-neighbours.png\n"
+    found = Image.open("samples/model-neighbours.png")
+    assert np.array_equal(cell(found, 1, 0, 64), cell(found, 1, 1, 64))
+
+
 def test_command_explains_mistakes(fails, inside):
     for arguments, said in (
         (("--interpolate", 2, "--grid-by-class"), "--interpolate and --grid-by-class are different pictures"),
         (("--frames", 3), "--frames is of --interpolate"),
+        (("--data", "train"), "--data is of --neighbours"),
+        (("--neighbours", 2, "--data", "nowhere"), "nowhere"),
         (("--interpolate", 1), "--interpolate"),
         (("--grid-by-class",), "unconditional"),
         (("--direction", 100), "no direction 100"),
@@ -348,3 +362,49 @@ def test_command_explains_mistakes(fails, inside):
         fails("sample", "dcgan-mnist", *arguments, code=2, said=(said,))
     fails("sample", "seqgan-coco", "--interpolate", 2, code=2, said=("seqgan makes text",))
     assert not any(inside.iterdir())
+
+
+# ----------------------------------------------------------------------------------------------------------- neighbours
+
+
+def save_pictures(images: list[Image.Image], folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images):
+        image.save(folder / f"{number:03}.png")
+    return folder
+
+
+@pytest.mark.parametrize("flip", [0.0, 0.5])
+def test_a_copy_stands_beside_its_original(flip, styled, tmp_path, monkeypatch):
+    """The training data are samples of the model itself, mirrored where the recipe mirrors."""
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
+    images = styled(num_samples=20, seed=0).images
+    stored = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images] if flip else images
+    data = {"path": str(save_pictures(stored[::-1], tmp_path / "train")), "flip": flip}
+    sheet = neighbour_sheet(styled, 3, neighbours=2, data=data, seed=4)
+    assert sheet.size == (3 * 66 + 2, 3 * 66 + 2)
+    for row in range(3):
+        assert np.array_equal(cell(sheet, row, 0, 64), enlarged(images[4 + row], 64))
+        assert np.array_equal(cell(sheet, row, 1, 64), cell(sheet, row, 0, 64))
+        assert not np.array_equal(cell(sheet, row, 2, 64), cell(sheet, row, 0, 64))
+
+
+@pytest.mark.parametrize("both_ways", [False, True])
+def test_places_lead_back_to_the_pictures(both_ways, tmp_path, monkeypatch):
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
+    noise = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
+    folder = save_pictures([Image.fromarray(pixels) for pixels in noise], tmp_path / "train")
+    dataset = load_data(DataConfig(dataset="noise", path=str(folder)), ImageProcessor(resolution=8, channels=3))
+    everything = torch.cat(list(neighbours._batches(dataset, both_ways)))
+    assert len(everything) == (600 if both_ways else 300)
+    for place in (0, 255, 256, 299, *((511, 512, 555, 556, 599) if both_ways else ())):
+        assert torch.equal(neighbours._picture(dataset, place, both_ways), everything[place])
+
+
+def test_what_has_no_neighbours_is_refused(styled, tmp_path, monkeypatch):
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match="no recipe that names its data"):
+        neighbour_sheet(styled, 2)
+    data = {"path": str(save_pictures(styled(num_samples=3, seed=0).images, tmp_path / "train"))}
+    with pytest.raises(UserError, match="there are 3 others, not the 5 nearest"):
+        neighbour_sheet(styled, 2, neighbours=5, data=data)

@@ -53,6 +53,14 @@ if TYPE_CHECKING:
     metavar="K",
     help="Pictures: --num samples, a row each, moved along the latent direction K; 0 is the strongest.",
 )
+@click.option(
+    "--neighbours",
+    type=click.IntRange(1, 100),
+    default=None,
+    metavar="K",
+    help="Pictures: --num samples, a row each, beside the K training pictures nearest to it; with --data.",
+)
+@click.option("--data", default=None, help="Of --neighbours: a local copy of the training data, a file or folder.")
 @click.option("--prompt", default=None, help="Text: what the sentences begin with, or answer.")
 @click.option(
     "--temperature", type=float, default=None, help="Text: below 1 safer, above more varied, 0 for the best."
@@ -83,6 +91,8 @@ def command(
     frames: int | None,
     by_class: bool,
     direction: int | None,
+    neighbours: int | None,
+    data: str | None,
     **options: Any,
 ) -> None:
     """Draw samples from MODEL: a folder, a name from `ganzoo list`, or org/name[@revision] on the Hub.
@@ -93,6 +103,7 @@ def command(
     ganzoo sample runs/mine/pipeline --num 4 --output pictures/ one file a sample
     ganzoo sample dcgan-mnist --interpolate 6                   samples/dcgan-mnist-walk.gif, animated
     ganzoo sample dcgan-mnist --num 4 --direction 0             what the strongest latent direction changes
+    ganzoo sample dcgan-digits --num 8 --neighbours 5           are they copies? the nearest training pictures
     ganzoo sample wavegan-digits --num 8 --labels 3             samples/wavegan-digits/: a .wav each, overview.png
     ganzoo sample seqgan-coco --num 10 --prompt "a man"         sentences, printed
     """
@@ -104,7 +115,7 @@ def command(
     if foreign := [f"--{name.replace('_', '-')}" for name in options if name not in known]:
         raise UserError(f"{model} makes {pipeline.processor.modality}, which has no {' and no '.join(foreign)}")
     how = {"seed": seed, "labels": _parse_labels(labels), **options}
-    view = _view(stops, frames, by_class, direction)
+    view = _view(stops, frames, by_class, direction, neighbours, data)
     if view is not None:
         name, make = view
         return _save_view(
@@ -124,12 +135,19 @@ def command(
 
 
 def _view(
-    stops: int | None, frames: int | None, by_class: bool, direction: int | None
+    stops: int | None,
+    frames: int | None,
+    by_class: bool,
+    direction: int | None,
+    neighbours: int | None,
+    data: str | None,
 ) -> tuple[str, Callable[..., Any]] | None:
     """The end of the file's name, and what makes the sheet, or the animation's sheets, of (pipeline, number); None for plain
     samples."""
-    from ganzoo.exploring import class_grid, direction_strip, interpolate
+    from ganzoo.exploring import class_grid, direction_strip, interpolate, neighbour_sheet
 
+    if data is not None and neighbours is None:
+        raise UserError("--data is of --neighbours: give both")
     if frames is not None and stops is None:
         raise UserError("--frames is of --interpolate: give both")
     views = {
@@ -137,6 +155,11 @@ def _view(
         "--grid-by-class": by_class and ("classes.png", class_grid),
         "--direction": direction is not None
         and (f"direction-{direction}.png", partial(direction_strip, index=direction)),
+        "--neighbours": neighbours
+        and (
+            "neighbours.png",
+            partial(neighbour_sheet, neighbours=neighbours, data=None if data is None else {"path": data}),
+        ),
     }
     asked = [name for name, view in views.items() if view]
     if len(asked) > 1:

@@ -2,6 +2,7 @@
 
 from ganzoo.exploring.classes import class_grid
 from ganzoo.exploring.factorisation import Directions, direction_strip, directions
+from ganzoo.exploring.neighbours import neighbour_sheet
 from ganzoo.exploring.projection import Projection, project
 from ganzoo.exploring.saving import save_animation, save_sheet
 from ganzoo.exploring.walks import interpolate
@@ -13,6 +14,7 @@ __all__ = [
     "direction_strip",
     "directions",
     "interpolate",
+    "neighbour_sheet",
     "project",
     "save_animation",
     "save_sheet",

@@ -37,6 +37,30 @@ def nearest_distances(points: Tensor, others: Tensor | Iterable[Tensor]) -> Tens
     return nearest
 
 
+def nearest_indices(points: Tensor, others: Iterable[Tensor], count: int) -> Tensor:
+    """Which of `others` are nearest to each point: (N, count) places in their sequence, the nearest first.
+
+    Args:
+        points: `(N, D)`.
+        others: Batches `(M, D)`, of which only one has to fit in memory.
+        count: Neighbours of a point.
+
+    Raises:
+        UserError: Values that are not finite, widths that differ, or fewer than `count` others.
+    """
+    distances, places, seen = torch.empty(len(points), 0), torch.empty(len(points), 0, dtype=torch.long), 0
+    for batch in others:
+        points, batch = check_feature_pair(points, batch)
+        distances = torch.cat([distances, _distances(points, batch)], dim=1)
+        places = torch.cat([places, torch.arange(seen, seen + len(batch)).expand(len(points), -1)], dim=1)
+        seen += len(batch)
+        distances, kept = distances.topk(min(count, distances.shape[1]), largest=False)
+        places = places.gather(1, kept)
+    if seen < count:
+        raise UserError(f"there are {seen} others, not the {count} nearest that are asked for")
+    return places
+
+
 def nearest_distances_within(points: Tensor) -> Tensor:
     """The Euclidean distance of each point of `(N, D)`, N at least 2, to the nearest of the rest: `(N,)` float32.
 
