@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from runs import trained
 from timing import environment
 
 import ganzoo
@@ -88,12 +89,7 @@ def overrides(entry: Entry, images: int, data: str) -> dict[str, Any]:
 def train(name: str, images: int, data: str, runs: Path) -> dict[str, Any]:
     """One family's row; a run that is done is not done again."""
     entry, folder = ENTRIES[name], runs / f"{name}-{images}"
-    changed = overrides(entry, images, data)
-    if not (folder / "pipeline").is_dir():
-        run = ganzoo.train(entry.recipe, output=folder, resume=True, **changed)
-        if not run.finished:
-            sys.exit("stopped; the same command goes on")
-    pipeline = ganzoo.from_pretrained(folder / "pipeline")
+    pipeline = trained(entry.recipe, folder, overrides(entry, images, data))
     row: dict[str, Any] = {"family": name, "recipe": entry.recipe, "images": images}
     row["generator_parameters"] = sum(p.numel() for p in pipeline.generator.parameters())
     row["discriminator_parameters"] = sum(p.numel() for p in pipeline.discriminator.parameters())
