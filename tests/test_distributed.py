@@ -91,6 +91,21 @@ VOCODER = {
 }
 
 
+# Lazy penalties of both networks with a running mean, and augmentation that adapts to what all processes see.
+STYLED = {
+    **RECIPE,
+    "name": "distributed-styled",
+    "model": {"family": "stylegan2", **get_family("stylegan2").tiny},
+    "objective": {
+        "loss": "non-saturating",
+        "penalties": [{"type": "r1", "weight": 0.1, "interval": 2}],
+        "path_length": {"interval": 2},
+        "ada": {"target": 0.1, "interval": 2, "speed": 200},
+    },
+    "training": {**RECIPE["training"], "steps": 12, "batch_size": 4},
+}
+
+
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
     # Drawing its curves takes longer than the runs here; test_report.py has it.
@@ -104,7 +119,7 @@ def text_recipe(sentences):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def under_torchrun(tmp_path_factory, text_recipe):
-    """Folders of runs by two processes: of RUN, of RECIPE with the changes PLAIN, of text, of sound, of a vocoder."""
+    """Folders of runs by two processes: of RUN, of RECIPE with the changes PLAIN, and of other families."""
     folder = tmp_path_factory.mktemp("torchrun")
     jobs = [
         {"recipe": RUN, "output": str(folder / "run"), "overrides": {}},
@@ -112,6 +127,7 @@ def under_torchrun(tmp_path_factory, text_recipe):
         {"recipe": text_recipe, "output": str(folder / "text"), "overrides": {}},
         {"recipe": SOUND, "output": str(folder / "sound"), "overrides": {}},
         {"recipe": VOCODER, "output": str(folder / "vocoder"), "overrides": {}},
+        {"recipe": STYLED, "output": str(folder / "styled"), "overrides": {}},
     ]
     (folder / "jobs.json").write_text(json.dumps(jobs))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
@@ -181,9 +197,14 @@ def test_text_in_phases_ends_with_the_same_bits_in_both_processes(under_torchrun
 
 
 @pytest.mark.parametrize(
-    ("job", "parts"), [("sound", ("generator.", "discriminator.", "ema.")), ("vocoder", ("original0", "ema."))]
+    ("job", "parts"),
+    [
+        ("sound", ("generator.", "discriminator.", "ema.")),
+        ("vocoder", ("original0", "ema.")),
+        ("styled", ("mapping", "probability", "mean")),
+    ],
 )
-def test_sound_ends_with_the_same_bits_in_both_processes(job, parts, under_torchrun):
+def test_other_families_end_with_the_same_bits_in_both_processes(job, parts, under_torchrun):
     first, second = ((under_torchrun / f"{job}/state-{rank}.safetensors").read_bytes() for rank in (0, 1))
     assert first == second
     tensors, _ = load_tensors(under_torchrun / f"{job}/state-0.safetensors")
