@@ -100,7 +100,7 @@ STYLED = {
         "loss": "non-saturating",
         "penalties": [{"type": "r1", "weight": 0.1, "interval": 2}],
         "path_length": {"interval": 2},
-        "ada": {"target": 0.1, "interval": 2, "speed": 200},
+        "ada": {"target": 0.1, "interval": 2, "probability": 0.5, "speed": 400},
     },
     "training": {**RECIPE["training"], "steps": 12, "batch_size": 4},
 }
@@ -211,6 +211,11 @@ def test_other_families_end_with_the_same_bits_in_both_processes(job, parts, und
     for part in parts:
         assert any(part in name for name in tensors), f"nothing was compared of {part}"
     assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+def test_augmentation_has_adapted(under_torchrun):
+    tensors, _ = load_tensors(under_torchrun / "styled/state-0.safetensors")
+    assert 0 < tensors["objective0_discriminator.probability"].item() != 0.5
 
 
 def test_text_is_validated_and_judged_by_both_processes_together(under_torchrun):
