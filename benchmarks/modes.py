@@ -61,6 +61,7 @@ PUBLISHED = (
     ("PacGAN4 (PacGAN)", "7.8", "95.9", "24.8 ± 0.2", "93.6"),
 )
 COLOURS = {"plain GAN": "#e8590c", "recipe": "#2f6feb"}
+MARKERS = {"plain GAN": "s", "recipe": "o"}
 
 
 def train(data: str, method: str, seed: int, steps: int | None) -> tuple[dict[str, Any], np.ndarray]:
@@ -114,7 +115,7 @@ def as_markdown(table: list[dict[str, Any]]) -> str:
     """The measured rows, and the published ones beside them."""
     header = ["", *(f"{data}: {what}" for data in FULL for what in (f"modes of {FULL[data]}", "high quality, %"))]
     lines = [header, ["---"] * len(header)]
-    for method in METHODS:
+    for method in dict.fromkeys(row["method"] for row in table):
         found = {row["data"]: row for row in table if row["method"] == method}
         cells = [f"{method}, {next(iter(found.values()))['seeds']} seeds"]
         for data in FULL:
@@ -138,17 +139,18 @@ def draw(runs: list[dict[str, Any]], points: dict[tuple[str, str], np.ndarray], 
 
     from ganzoo.data.mixtures import MIXTURES
 
-    mixtures = list(dict.fromkeys(row["data"] for row in runs))
+    mixtures, methods = (list(dict.fromkeys(row[name] for row in runs)) for name in ("data", "method"))
     figure, axes = pyplot.subplots(
         len(mixtures),
-        4,
-        figsize=(15, 3.9 * len(mixtures)),
+        2 + len(methods),
+        figsize=(7.8 + 3.6 * len(methods), 3.9 * len(mixtures)),
         squeeze=False,
         layout="constrained",
-        width_ratios=[1.15, 1.15, 1, 1],
+        width_ratios=[1.15, 1.15, *(1 for _ in methods)],
     )
     for data, (modes, quality, *scatters) in zip(mixtures, axes, strict=True):
-        for method, marker in zip(METHODS, "so", strict=True):
+        for method in methods:
+            marker = MARKERS[method]
             rows = [row for row in runs if (row["data"], row["method"]) == (data, method)]
             style = {"color": COLOURS[method], "marker": marker, "linestyle": "none", "markersize": 6, "label": method}
             modes.plot([row["seed"] for row in rows], [row["modes"] for row in rows], **style)
@@ -165,7 +167,7 @@ def draw(runs: list[dict[str, Any]], points: dict[tuple[str, str], np.ndarray], 
         modes.legend(frameon=False, loc="lower left")
         centres = np.array(MIXTURES[data].centres)
         reach = 1.3 * np.abs(centres).max()
-        for axis, method in zip(scatters, METHODS, strict=True):
+        for axis, method in zip(scatters, methods, strict=True):
             axis.scatter(*centres.T, s=90, facecolors="none", edgecolors="0.7", linewidths=0.8)
             axis.scatter(*points[data, method].T, s=3, alpha=0.35, color=COLOURS[method], linewidths=0)
             axis.set(
@@ -182,6 +184,7 @@ def draw(runs: list[dict[str, Any]], points: dict[tuple[str, str], np.ndarray], 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", choices=list(FULL), default=list(FULL))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=None, help="instead of the recipe's; nothing is written then")
     parser.add_argument("--keep", type=Path, default=None, help="folder of runs that are done, to go on from")
@@ -191,7 +194,7 @@ def main() -> int:
     print(f"{POINTS:,} points, 3 standard deviations, {arguments.seeds} seeds; perfect samples: {100 * PERFECT:.1f} %")
     runs, table, pictures = [], [], {}
     for data in arguments.data:
-        for method in METHODS:
+        for method in arguments.methods:
             rows = []
             for seed in range(arguments.seeds):
                 row, points = kept(arguments.keep, data, method, seed, arguments.steps)
