@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 100),
     default=None,
     metavar="K",
-    help="Pictures: --num samples, a row each, beside the K training pictures nearest to it; with --data.",
+    help="Pictures: --num samples, a row each, beside the K pictures nearest to it in the recipe's data, or in --data.",
 )
 @click.option("--data", default=None, help="Of --neighbours: a local copy of the training data, a file or folder.")
 @click.option("--prompt", default=None, help="Text: what the sentences begin with, or answer.")

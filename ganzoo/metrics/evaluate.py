@@ -228,7 +228,7 @@ def evaluate_samples(
             samples without any; too few samples; samples that the embedder is not for; features that are not finite.
         NotFoundError: An unknown embedder.
     """
-    chosen = _choose(metrics, has_real=real is not None)
+    chosen = _choose(metrics, has_real=real is not None, has_labels=labels is not None)
     embedder = get_embedder(embedder)
     if device is not None and hasattr(embedder, "to"):
         embedder = embedder.to(device)
@@ -273,10 +273,8 @@ def evaluate_embeddings(
         UserError: An unknown metric; one that needs real samples, or labels, without any; too few samples; features that are
             not finite.
     """
-    chosen = _choose(metrics, has_real=real is not None)
+    chosen = _choose(metrics, has_real=real is not None, has_labels=generated.labels is not None)
     choices = Choices(seed, splits)
-    if "label_accuracy" in chosen and generated.labels is None:
-        raise UserError("label_accuracy is of conditional models: this one cannot be asked for a class")
     found = _compute(chosen.values(), generated, real, choices)
     floors: dict[str, Measurement] = {}
     if reference is not None:
@@ -349,7 +347,7 @@ def embed_samples(
     return Embedding(torch.cat(features), torch.cat(probabilities) if probabilities else None)
 
 
-def _choose(names: Sequence[str], *, has_real: bool) -> dict[str, Metric]:
+def _choose(names: Sequence[str], *, has_real: bool, has_labels: bool) -> dict[str, Metric]:
     if isinstance(names, str):
         names = [names]
     if not names:
@@ -360,6 +358,8 @@ def _choose(names: Sequence[str], *, has_real: bool) -> dict[str, Metric]:
             raise UserError(f"there is no metric {name!r}.{did_you_mean(name, METRICS)} The metrics are: {known}")
         if METRICS[name].compares and not has_real:
             raise UserError(f"{name} compares with real samples, but none are given")
+        if METRICS[name].needs == "labels" and not has_labels:
+            raise UserError(f"{name} is of conditional models: this one cannot be asked for a class")
     return {name: METRICS[name] for name in names}
 
 
