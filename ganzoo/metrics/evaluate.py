@@ -112,7 +112,7 @@ class Metric(NamedTuple):
         compute: `(generated, real, choices)` -> measurements by name. Metrics that share a computation share the
             function, and it runs once for all of them.
         higher_is_better: Direction.
-        needs: What it reads of an embedding; what reads labels reads probabilities as well.
+        needs: The part of an embedding that it reads; what reads labels reads probabilities as well.
         compares: It needs real samples.
     """
 
@@ -234,14 +234,11 @@ def evaluate_samples(
         embedder = embedder.to(device)
     classified = [name for name, metric in chosen.items() if metric.needs != "features"]
     compares = any(metric.compares for metric in chosen.values())
-    alone = any(not metric.compares for metric in chosen.values())
 
     embed = partial(embed_samples, embedder=embedder, progress=progress, device=device)
     return evaluate_embeddings(
         embed(generated, name="generated", needed_for=classified)._replace(labels=labels),
-        embed(real, name="real")._replace(labels=real_labels)
-        if compares or (alone and reference is not None)
-        else None,
+        embed(real, name="real")._replace(labels=real_labels) if compares or reference is not None else None,
         reference=embed(reference, name="reference") if compares and reference is not None else None,
         floor=reference is not None,
         metrics=metrics,
@@ -283,9 +280,7 @@ def evaluate_embeddings(
         floors |= _counted(_compute(compared, reference, real, choices), reference)
     if floor and real is not None:
         thinned = _thin(real, len(generated.features), seed)
-        known = {"features", *(["probabilities"] if thinned.probabilities is not None else [])}
-        known |= {"labels"} if thinned.labels is not None else set()
-        alone = [metric for metric in chosen.values() if not metric.compares and metric.needs in known]
+        alone = [m for m in chosen.values() if not m.compares and getattr(thinned, m.needs) is not None]
         floors |= _counted(_compute(alone, thinned, None, choices), thinned)
     return [
         _result(
