@@ -146,7 +146,7 @@ def minibatch_std(hidden: Tensor, group_size: int = 4, num_channels: int = 1) ->
     batch, channels, height, width = hidden.shape
     group = _group_size(batch, group_size)
     groups = widen(hidden).reshape(group, batch // group, num_channels, channels // num_channels, height, width)
-    variance = (groups - groups.mean(dim=0)).square().mean(dim=0)  # Tensor.var over the first dimension takes 30 times as long
+    variance = (groups - groups.mean(dim=0)).square().mean(dim=0)  # 30 times as fast as Tensor.var over this dimension
     deviation = torch.sqrt(variance + 1e-8).mean(dim=(2, 3, 4))
     planes = deviation.repeat(group, 1)[:, :, None, None].expand(-1, -1, height, width)
     return torch.cat([hidden, planes.to(hidden.dtype)], dim=1)
