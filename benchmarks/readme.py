@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from modes import as_markdown
+import cifar10
+import modes
+import stacked
 
 from ganzoo.catalogue import catalogue
 
@@ -132,11 +135,14 @@ def _rate(row: dict) -> str:
     )
 
 
-def modes() -> str:
-    path = ROOT / "benchmarks" / "results" / "modes.json"
-    if not path.is_file():
-        return "Not measured yet."
-    return as_markdown(json.loads(path.read_text(encoding="utf-8"))["summary"])
+def results(name: str, key: str, as_markdown: Callable[[list[dict]], str]) -> Callable[[], str]:
+    """The table of a benchmark that writes its own."""
+
+    def table() -> str:
+        path = ROOT / "benchmarks" / "results" / f"{name}.json"
+        return as_markdown(json.loads(path.read_text(encoding="utf-8"))[key]) if path.is_file() else "Not measured yet."
+
+    return table
 
 
 def scaling() -> str:
@@ -195,7 +201,9 @@ def oracle() -> str:
 TABLES = {
     "gallery": gallery,
     "models": models,
-    "modes": modes,
+    "modes": results("modes", "summary", modes.as_markdown),
+    "stacked": results("stacked", "rows", stacked.as_markdown),
+    "cifar10": results("cifar10", "rows", cifar10.as_markdown),
     "oracle": oracle,
     "speed": speed,
     "other speed": other_speed,
