@@ -29,7 +29,7 @@ from ganzoo.errors import GanzooError
 from ganzoo.training.recipe import load_recipe
 
 RESULTS = Path(__file__).parent / "results"
-IMAGES = 320_000
+IMAGES = 160_000
 METRICS = ("frechet_distance", "precision", "recall", "coverage")
 EMBEDDERS = ("cifar10-classifier", "inception")
 COLUMNS = 16

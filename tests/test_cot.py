@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from network_helpers import count
 from torch import nn
 
 import ganzoo
@@ -20,10 +21,6 @@ VARIANTS = [
     pytest.param({"num_classes": 3, "num_layers": 2, "mediator_num_layers": 2}, id="conditional-deep"),
     pytest.param({"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}, id="variable-length"),
 ]
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def tiny(**changes):

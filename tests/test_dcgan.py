@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from network_helpers import count
 from torch import nn
 
 import ganzoo
 from ganzoo.errors import UserError
 from ganzoo.families.image.dcgan import DCGANConfig
 from ganzoo.nn import JudgeWhole, ProjectLatents
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def on_meta(**config):

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 import torch.nn.functional as F
+from network_helpers import count
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from training_helpers import make_trainer
@@ -48,10 +49,6 @@ OFFICIAL_V1 = {
 
 def tiny(**changes: object) -> HiFiGANConfig:
     return HiFiGANConfig.from_dict({**HiFiGAN.tiny, **changes})
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def noise(config: HiFiGANConfig, frames: int = 20) -> Tensor:

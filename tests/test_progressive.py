@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 import torch.nn.functional as F
+from network_helpers import count
 from safetensors.torch import load_file
 from torch import nn
 from training_helpers import differing, make_trainer, state_of
@@ -18,10 +19,6 @@ from ganzoo.files import save_tensors
 from ganzoo.nn import EqualisedConv2d, EqualisedLinear, minibatch_std
 
 SMALL = {"resolution": 16, "channels": 2, "latent_dim": 8, "fmap_base": 64, "max_channels": 12}
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def on_meta(**config):

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from network_helpers import count
 from torch import nn
 
 import ganzoo
@@ -20,10 +21,6 @@ from ganzoo.training.recipe import Recipe, load_recipe
 from ganzoo.training.sections import OptimizerConfig
 
 TINY = {"resolution": 16, "channels": 2, "width": 8, "blocks": 2, "group_width": 4, "latent_dim": 6, "label_dim": 3}
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def on_meta(**config):

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from network_helpers import BOS, EOS, PAD, WITH_END, count, labels_for, random_tokens, stepped, tiny_networks
 from torch import nn
 
 import ganzoo
@@ -15,38 +16,10 @@ from ganzoo.families.text.scratchgan import NormalisedLSTM, position_waves
 from ganzoo.registry import get_family
 
 CASES = [pytest.param({"num_classes": classes}, id=f"{classes or 'no'}-classes") for classes in (None, 3)]
-BOS, EOS, PAD = 0, 1, 2
-WITH_END = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
 
 
 def build(**changes):
-    torch.manual_seed(0)
-    networks = ganzoo.create("scratchgan", **{**get_family("scratchgan").tiny, **changes})
-    return [network.eval() for network in networks]
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def random_tokens(config, rows=5, seed=0):
-    shape = (rows, config.max_length)
-    return torch.randint(config.vocab_size, shape, generator=torch.Generator().manual_seed(seed))
-
-
-def labels_for(config, rows=5):
-    return None if config.num_classes is None else torch.arange(rows) % config.num_classes
-
-
-def stepped(generator, tokens, labels):
-    """Logits (B, T, V), one token at a time."""
-    state = generator.begin(len(tokens), labels)
-    last, logits = torch.full((len(tokens),), generator.config.bos_token_id), []
-    for column in tokens.unbind(dim=1):
-        predicted, state = generator.step(last, state)
-        logits.append(predicted)
-        last = column
-    return torch.stack(logits, dim=1)
+    return tiny_networks("scratchgan", **changes)
 
 
 # -------------------------------------------------------------------------------------------------------- the generator

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from network_helpers import count
 from torch import nn
 
 import ganzoo
@@ -24,10 +25,6 @@ VARIANTS = [
         ("gru", False, "forward", None),
     ]
 ]
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def tiny(**changes):

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from network_helpers import count
 from torch import Tensor, nn
 
 import ganzoo
@@ -25,10 +26,6 @@ TINY = {
     "filter_widths": [1, 2, 3, 6],
     "filter_counts": [4, 5, 6, 7],
 }
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def create(**config):

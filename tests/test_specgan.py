@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from network_helpers import count
 from torch import nn
 
 import ganzoo
@@ -13,10 +14,6 @@ from ganzoo.families.audio.specgan import SpecGANConfig
 from ganzoo.nn.audio import SameConv2d, SameConvTranspose2d
 
 TINY = {"length": 128, "sampling_rate": 1000, "n_fft": 32, "hop_length": 8, "width": 4, "latent_dim": 8}
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def on_meta(**config):

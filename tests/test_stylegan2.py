@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 import torch.nn.functional as F
+from network_helpers import count
 from torch import Tensor, nn
 
 import ganzoo
@@ -28,10 +29,6 @@ TINY = {"resolution": 16, "channels": 1, "width": 8, "latent_dim": 16, "mapping_
 @pytest.fixture(autouse=True)
 def fixed_seed() -> None:
     torch.manual_seed(0)
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def on_meta(**config):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from network_helpers import count
 from torch import nn
 
 import ganzoo
@@ -15,10 +16,6 @@ from ganzoo.losses import gradient_penalty
 from ganzoo.nn.audio import NearestConv1d, PhaseShuffle, SameConv1d, SameConvTranspose1d, same_margins
 
 TINY = {"length": 1024, "sampling_rate": 1000, "width": 4, "latent_dim": 8}
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def on_meta(**config):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from network_helpers import count
 from torch import nn
 
 import ganzoo
@@ -11,10 +12,6 @@ from ganzoo.losses import gradient_penalty
 from ganzoo.training.recipe import load_recipe
 
 TINY = {"resolution": 16, "channels": 1, "generator_width": 8, "discriminator_width": 8, "latent_dim": 8}
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def on_meta(**config):
