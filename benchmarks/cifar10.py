@@ -72,7 +72,7 @@ def overrides(entry: Entry, images: int, data: str) -> dict[str, Any]:
         "data.path": data,
         "training.steps": steps,
         "training.ema_half_life": 10_000,
-        "training.ema_rampup": None,
+        "training.ema_rampup": 0.05,
         "training.sample_every": None,
         "training.checkpoint_every": 250,
         "training.keep_checkpoints": 1,

@@ -140,7 +140,9 @@ def results(name: str, key: str, as_markdown: Callable[[list[dict]], str]) -> Ca
 
     def table() -> str:
         path = ROOT / "benchmarks" / "results" / f"{name}.json"
-        return as_markdown(json.loads(path.read_text(encoding="utf-8"))[key]) if path.is_file() else "Not measured yet."
+        return (
+            as_markdown(json.loads(path.read_text(encoding="utf-8"))[key]) if path.is_file() else "Not measured yet."
+        )
 
     return table
 

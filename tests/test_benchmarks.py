@@ -1,4 +1,4 @@
-"""Benchmarks are run by hand; that each can still be imported is what a test can say of them in a second."""
+"""Benchmarks are run by hand; a test can say in a second that each can still be imported, and that its recipes are recipes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,31 @@ from pathlib import Path
 
 import pytest
 
+from ganzoo.training.recipe import load_recipe
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("*.py")), ids=lambda file: file.stem)
 def test_a_benchmark_can_be_imported(file, monkeypatch):
+    module = imported(file.stem, monkeypatch)
+    assert module.__doc__ and (hasattr(module, "main") or file.stem in ("timing", "runs"))
+
+
+@pytest.mark.parametrize("images", [12_800, 160_000])
+def test_every_family_of_the_cifar_table_sees_the_same_number_of_pictures(images, monkeypatch):
+    module = imported("cifar10", monkeypatch)
+    for entry in module.ENTRIES.values():
+        recipe = load_recipe(entry.recipe, module.overrides(entry, images, "cifar10"))
+        assert recipe.training.steps * recipe.training.n_critic * recipe.training.batch_size == images
+        assert sum(phase.steps or 0 for phase in recipe.phases) < recipe.training.steps, "the last phase has some left"
+
+
+def imported(name, monkeypatch):
+    file = FOLDER / f"{name}.py"
     monkeypatch.syspath_prepend(str(FOLDER))
     spec = importlib.util.spec_from_file_location(f"benchmark_{file.stem}", file)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
-    assert module.__doc__ and (hasattr(module, "main") or file.stem in ("timing", "runs"))
+    return module
