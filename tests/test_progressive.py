@@ -149,6 +149,19 @@ def test_real_pictures_are_blended_as_the_generators(networks):
     torch.testing.assert_close(at(generator, 0.25).match(samples), blended)
 
 
+@pytest.mark.parametrize("level", [1, 0.5])
+def test_tanh_bounds_the_pictures_of_each_level_before_they_are_blended(networks, level):
+    linear, _ = networks
+    generator, _ = ganzoo.create("progressive", **SMALL, output="tanh")
+    generator.load_state_dict(linear.state_dict())
+    latents = 5 * torch.randn(4, SMALL["latent_dim"])
+    expected = at(linear, 1)(latents).tanh()
+    if level < 1:
+        smaller = at(linear, 0)(latents).tanh().repeat_interleave(2, 2).repeat_interleave(2, 3)
+        expected = (smaller + expected) / 2
+    torch.testing.assert_close(at(generator, level)(latents), expected)
+
+
 def test_at_every_level_pictures_in_use_have_the_full_size_and_range(networks):
     generator, discriminator = networks
     generator.eval()

@@ -58,6 +58,10 @@ class ProgressiveConfig(ImageGANConfig):
     max_channels: int = Field(
         512, ge=1, le=2048, description="No layer gets more channels than this (fmap_max in the paper's code)."
     )
+    output: Literal["linear", "tanh"] = Field(
+        "linear",
+        description="What ends the generator: nothing, as in the paper, or tanh, which saturates at plain black and white.",
+    )
     minibatch_group: int = Field(
         4, ge=1, le=256, description="Samples that the minibatch standard deviation compares; 1 for none."
     )
@@ -77,7 +81,8 @@ class ProgressiveGenerator(Growing, Generator):
     """A growing stack of convolutions from a latent vector to a picture (paper, table 2 left).
 
     Latents (B, latent_dim), labels (B,) of a conditional model -> pictures (B, channels, R, R). In training R is the level's
-    resolution, and values are not bounded; in use R is the config's resolution at every level, and values are in [-1, 1].
+    resolution, and values are not bounded unless `output` is tanh; in use R is the config's resolution at every level, and
+    values are in [-1, 1].
     """
 
     def __init__(self, config: ProgressiveConfig) -> None:
@@ -101,11 +106,15 @@ class ProgressiveGenerator(Growing, Generator):
         level, below = self.upper_level, None
         for block in self.blocks[: level + 1]:
             below, hidden = hidden, block(hidden)
-        pictures = self.to_image[level](hidden)
+        pictures = self._draw(level, hidden)
         if self.fade is not None:
-            smaller = self.to_image[level - 1](below)
+            smaller = self._draw(level - 1, below)
             pictures = torch.lerp(enlarge(smaller, pictures.shape[-1]), pictures, self.fade)
         return pictures if self.training else enlarge(pictures, self.config.resolution).clamp(-1, 1)
+
+    def _draw(self, level: int, hidden: Tensor) -> Tensor:
+        pictures = self.to_image[level](hidden)
+        return pictures if self.config.output == "linear" else torch.tanh(pictures)
 
     def latent_weight(self) -> Tensor:
         return self.blocks[0].dense.weight[:, : self.config.latent_dim]
