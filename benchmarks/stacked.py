@@ -44,7 +44,8 @@ def measure(method: str, seed: int, data: str, runs: Path) -> dict[str, Any]:
     changed = {"data.path": data, "training.seed": seed, "evaluation.seed": seed, "training.sample_every": None}
     pipeline = trained(recipe, runs / f"{recipe}-{seed}", changed)
     found = {record["name"]: record for record in pipeline.metrics}
-    row = {"method": method, "recipe": recipe, "seed": seed, "minutes": pipeline.training["minutes"]}
+    row = {"method": method, "recipe": recipe, "seed": seed}
+    row |= {name: pipeline.training[name] for name in ("steps", "minutes")}
     row |= {"samples": found["modes"]["num_generated"], "modes": found["modes"]["value"]}
     row |= {"kl": found["class_balance"]["value"], "kl_of_real": found["class_balance"]["floor"]}
     return {**row, "counts": found["class_balance"]["details"]["counts"]}
@@ -52,13 +53,12 @@ def measure(method: str, seed: int, data: str, runs: Path) -> dict[str, Any]:
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
     """The measured rows, and the published ones beside them."""
-    lines = ["| | modes of 1,000 | KL | minutes |", "|---|---|---|---|"]
+    lines = ["| | modes of 1,000 | KL | steps | minutes |", "|---" * 5 + "|"]
     for row in rows:
-        lines.append(
-            f"| {row['method']}, seed {row['seed']} | {row['modes']:.0f} | {row['kl']:.3f} | {row['minutes']:.0f} |"
-        )
-    lines.append(f"| real stacks of the test set | 1000 | {rows[0]['kl_of_real']:.3f} | |")
-    return "\n".join([*lines, *(f"| published: {name} | {modes} | {kl} | |" for name, modes, kl in PUBLISHED)])
+        found = f"{row['modes']:.0f} | {row['kl']:.3f} | {row['steps']:,} | {row['minutes']:.0f}"
+        lines.append(f"| {row['method']}, seed {row['seed']} | {found} |")
+    lines.append(f"| real stacks of the test set | 1000 | {rows[0]['kl_of_real']:.3f} | | |")
+    return "\n".join([*lines, *(f"| published: {name} | {modes} | {kl} | | |" for name, modes, kl in PUBLISHED)])
 
 
 def draw(rows: list[dict[str, Any]], runs: Path, path: Path) -> None:

@@ -114,6 +114,29 @@ def test_pixel_norm_makes_the_mean_square_one(shape):
     assert not PixelNorm()(torch.zeros(shape)).any()
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pixel_norm_has_both_derivatives(layout):
+    hidden = torch.randn(2, 5, 3, 2, dtype=torch.double).to(memory_format=layout).requires_grad_()
+    assert torch.autograd.gradcheck(PixelNorm(), (hidden,))
+    assert torch.autograd.gradgradcheck(PixelNorm(), (hidden,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pixel_norm_keeps_type_and_layout_with_gradients_and_without(dtype, layout):
+    hidden = torch.randn(4, 8, 6, 6).to(dtype).to(memory_format=layout)
+    normed = PixelNorm()(hidden.requires_grad_())
+    with torch.no_grad():
+        torch.testing.assert_close(PixelNorm()(hidden), normed, rtol=0, atol=0)
+    wide = hidden.detach().double()
+    torch.testing.assert_close(
+        normed.double(), wide / (wide.square().mean(dim=1, keepdim=True) + 1e-8).sqrt(), rtol=1e-2, atol=1e-2
+    )
+    normed.sum().backward()
+    for tensor in (normed, hidden.grad):
+        assert tensor.dtype == dtype and tensor.is_contiguous(memory_format=layout)
+
+
 def test_pixel_norm_of_halves_neither_overflows_nor_vanishes():
     for size in (1e-4, 600.0):
         normed = PixelNorm()(torch.full((1, 8), size, dtype=torch.float16))

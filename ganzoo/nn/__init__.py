@@ -7,7 +7,6 @@ from ganzoo.nn.equalised import (
     EqualisedConv2d,
     EqualisedLinear,
     EqualisedUpsampleConv2d,
-    PixelNorm,
     minibatch_std,
 )
 from ganzoo.nn.grouped import GroupedConv2d
@@ -23,6 +22,7 @@ from ganzoo.nn.layers import (
 )
 from ganzoo.nn.minibatch import MinibatchDiscrimination
 from ganzoo.nn.modulated import ModulatedConv2d
+from ganzoo.nn.pixel_norm import PixelNorm
 from ganzoo.nn.rectifiers import rectify
 from ganzoo.nn.resample import blur, downsample, upsample
 from ganzoo.nn.residual import (

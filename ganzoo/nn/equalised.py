@@ -1,6 +1,6 @@
-"""Layers of progressive growing and StyleGAN: equalised learning rate, pixel norm, minibatch standard deviation.
+"""Layers of progressive growing and StyleGAN: equalised learning rate, minibatch standard deviation.
 
-Karras et al. (2018, https://arxiv.org/abs/1710.10196), sections 3, 4.1 and 4.2.
+Karras et al. (2018, https://arxiv.org/abs/1710.10196), sections 3 and 4.1.
 """
 
 from __future__ import annotations
@@ -115,16 +115,6 @@ def _prepare(
 
 def _bias(layer: nn.Linear | nn.Conv2d) -> Tensor | None:
     return layer.bias if layer.bias is None or layer.lr_multiplier == 1 else layer.bias * layer.lr_multiplier
-
-
-class PixelNorm(nn.Module):
-    """Scales every pixel's feature vector to a mean square of 1 (section 4.2): x / sqrt(mean(x^2 over channels) + 1e-8).
-
-    (B, C) or (B, C, H, W), any type; the mean is taken in float32.
-    """
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return hidden * torch.rsqrt(widen(hidden).square().mean(dim=1, keepdim=True) + 1e-8).to(hidden.dtype)
 
 
 def minibatch_std(hidden: Tensor, group_size: int = 4, num_channels: int = 1) -> Tensor:
