@@ -53,10 +53,12 @@ class Entry:
 RESIDUAL = {"model.generator_width": 64, "model.discriminator_width": 32}
 ENTRIES = {
     "dcgan": Entry("dcgan-cifar10"),
-    "wgan": Entry("wgan-cifar10", RESIDUAL),
+    "wgan": Entry("wgan-cifar10", {**RESIDUAL, "model.discriminator_norm": "none"}),
     "sngan": Entry("sngan-cifar10", RESIDUAL),
     "progressive": Entry(
-        "progressive-cifar10", {"model.max_channels": 64, "model.fmap_base": 2048}, (0.05, 0.15, 0.2, 0.15, 0.45)
+        "progressive-cifar10",
+        {"model.max_channels": 64, "model.fmap_base": 2048, "training.batch_size": 64},
+        (0.05, 0.15, 0.2, 0.15, 0.45),
     ),
     "r3gan": Entry("r3gan-cifar10", {"model.width": 32, "model.blocks": 1, "training.batch_size": 64}),
     "stylegan2": Entry("stylegan2-cifar10", {"model.width": 32, "model.max_channels": 64}),
