@@ -121,18 +121,22 @@ def test_pixel_norm_has_both_derivatives(layout):
     assert torch.autograd.gradgradcheck(PixelNorm(), (hidden,))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("dtype", "size", "error"), [(torch.float32, 1, 1e-5), (torch.bfloat16, 1, 2e-2), (torch.float16, 1e-3, 2e-2)]
+)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_pixel_norm_keeps_type_and_layout_with_gradients_and_without(dtype, layout):
-    hidden = torch.randn(4, 8, 6, 6).to(dtype).to(memory_format=layout)
-    normed = PixelNorm()(hidden.requires_grad_())
+def test_pixel_norm_of_every_type_and_layout(dtype, size, error, layout):
+    hidden = (size * torch.randn(4, 8, 6, 6)).to(dtype).to(memory_format=layout).requires_grad_()
+    gradient = torch.randn(4, 8, 6, 6).to(dtype).to(memory_format=layout)
+    normed = PixelNorm()(hidden)
+    normed.backward(gradient)
     with torch.no_grad():
         torch.testing.assert_close(PixelNorm()(hidden), normed, rtol=0, atol=0)
-    wide = hidden.detach().double()
-    torch.testing.assert_close(
-        normed.double(), wide / (wide.square().mean(dim=1, keepdim=True) + 1e-8).sqrt(), rtol=1e-2, atol=1e-2
-    )
-    normed.sum().backward()
+    wide = hidden.detach().double().requires_grad_()
+    expected = wide / (wide.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
+    expected.backward(gradient.double())
+    torch.testing.assert_close(normed.double(), expected, rtol=0, atol=error)
+    torch.testing.assert_close(size * hidden.grad.double(), size * wide.grad, rtol=error, atol=5 * error)
     for tensor in (normed, hidden.grad):
         assert tensor.dtype == dtype and tensor.is_contiguous(memory_format=layout)
 

@@ -1,6 +1,7 @@
 """Pixel norm with its derivative written out, in few passes over memory.
 
-y = s x with s = (mean(x^2 over channels) + 1e-8)^(-1/2), so that for a gradient g of y that of x is s g - s^3 mean(x g) x.
+y = s x with s = (mean(x^2 over channels) + 1e-8)^(-1/2), so that for a gradient g of y that of x is s (g - mean(y g) y): no
+factor but s is large where x is small, which half precision could not hold.
 """
 
 from __future__ import annotations
@@ -29,16 +30,17 @@ class _PixelNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden: Tensor) -> Tensor:
         scale = _scale(hidden)
-        ctx.save_for_backward(hidden, scale)
-        return _times(hidden, scale)
+        normed = _times(hidden, scale)
+        ctx.save_for_backward(hidden, scale, normed)
+        return normed
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        hidden, scale = ctx.saved_tensors
+        hidden, scale, normed = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative is wanted, which goes through the scale as well
             scale = _scale(hidden)
-        along = scale**3 * widen(gradient * hidden).mean(dim=1, keepdim=True)
-        return _times(gradient, scale) - _times(hidden, along)
+        along = widen(gradient * normed).mean(dim=1, keepdim=True)
+        return _times(gradient - _times(normed, along), scale)
 
 
 def _scale(hidden: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 Not a GAN: the embedder behind the Fréchet distance and its relatives where the standard Inception network does not fit
 (digits, grey pictures) or cannot be downloaded. Convolutions with batch normalisation, in the style of Springenberg et al.
 (2015, https://arxiv.org/abs/1412.6806), trained by its own recipes and published like every other checkpoint. For photographs
-there is what makes training fast: whitening first (as in Jordan, 2024, https://arxiv.org/abs/2404.00498), halving the size early, and residual stages (He et al., 2016, https://arxiv.org/abs/1512.03385).
+there is what makes training fast: whitening first (as in Jordan, 2024, https://arxiv.org/abs/2404.00498), halving the size
+early, and residual stages (He et al., 2016, https://arxiv.org/abs/1512.03385).
 """
 
 from __future__ import annotations
