@@ -5,10 +5,10 @@
     python benchmarks/cifar10.py --data PATH/TO/cifar10 --runs FOLDER --images 2000000   # another budget; nothing is written
 
 Every family's recipe with narrower networks (the WGAN's discriminator without layer norm, progressive growing with batches of 64)
-and its schedules over the budget; 10,000 generated pictures against the
-test set's 10,000, by our own classifier's features (`cifar10-classifier`) and, where its weights are to be had, by Inception's. The
-floor is what as many training pictures score in their place. The data of the measured rows is a copy stored as JPEG: compare
-the rows with each other, not with figures from elsewhere.
+and its schedules over the budget; 10,000 generated pictures against the test set's 10,000, by our own classifier's features
+(`cifar10-classifier`) and, where its weights are to be had, by Inception's. The floor is what as many training pictures score in
+their place. The data of the measured rows is a copy stored as JPEG: compare the rows with each other, not with figures from
+elsewhere.
 """
 
 from __future__ import annotations
