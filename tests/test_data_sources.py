@@ -505,7 +505,8 @@ def test_hub_out_of_reach_is_one_sentence_at_once(tmp_path):
     (answer,) = ask_the_hub([{"dataset": "alice/animals"}], tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
     assert re.fullmatch(
         r"NotFoundError: The data set 'alice/animals' cannot be looked up on the Hub \([^\n]*\); name a local copy: "
-        r"data\.path=LOCAL_COPY, or set HF_HUB_OFFLINE=1 if this machine has loaded it before\.",
+        r"data\.path=LOCAL_COPY \(sample and evaluate: --data LOCAL_COPY\), or set "
+        r"HF_HUB_OFFLINE=1 if this machine has loaded it before\.",
         answer,
     )
 

@@ -25,6 +25,7 @@ IMAGE_COLUMNS = ("image", "img", "picture")
 AUDIO_COLUMNS = ("audio", "recording", "speech")
 TEXT_COLUMNS = ("text", "sentence", "caption", "captions")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
+LOCAL_COPY = "name a local copy: data.path=LOCAL_COPY (sample and evaluate: --data LOCAL_COPY)"
 ROWS_AT_A_TIME = 64  # bounds the memory of reading: 64 large photographs are about 100 MB
 
 
@@ -71,7 +72,7 @@ def open_hub(config: DataConfig, split: str) -> Source:
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise NotFoundError(
             f"The Hub data set '{config.dataset}' cannot be loaded ({first_line(error)}); check data.dataset, "
-            f"data.name and data.revision, or name a local copy: data.path=LOCAL_COPY."
+            f"data.name and data.revision, or {LOCAL_COPY}."
         ) from error
     if split not in splits:
         raise no_split(f"The Hub data set '{config.dataset}'", split, splits)
@@ -107,12 +108,12 @@ def _resolve_revision(config: DataConfig) -> str | None:
     except RepositoryNotFoundError as error:
         raise NotFoundError(
             f"The Hub has no data set '{config.dataset}', or it is private and HF_TOKEN does not open it; check "
-            f"data.dataset, or name a local copy: data.path=LOCAL_COPY."
+            f"data.dataset, or {LOCAL_COPY}."
         ) from error
     except Exception as error:  # the client's connection errors come from another HTTP package in each of its versions
         raise NotFoundError(
-            f"The data set '{config.dataset}' cannot be looked up on the Hub ({first_line(error)}); name a local "
-            f"copy: data.path=LOCAL_COPY, or set HF_HUB_OFFLINE=1 if this machine has loaded it before."
+            f"The data set '{config.dataset}' cannot be looked up on the Hub ({first_line(error)}); {LOCAL_COPY}, "
+            f"or set HF_HUB_OFFLINE=1 if this machine has loaded it before."
         ) from error
 
 
