@@ -37,6 +37,8 @@ GRADED = 0.95
 PERFECT = 1 - float(np.exp(-4.5))
 # What PacGAN's GAN differs in from the recipe (its section 4.1 and code).
 PLAIN = {
+    "model.latent_dim": 2,
+    "model.binary_latents": 0,
     "model.generator_widths": [400] * 4,
     "model.generator_norm": "batch",
     "model.discriminator_widths": [200] * 3,

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+import ganzoo
 from ganzoo.training.recipe import load_recipe
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -26,6 +28,20 @@ def test_every_family_of_the_cifar_table_sees_the_same_number_of_pictures(images
         recipe = load_recipe(entry.recipe, module.overrides(entry, images, "cifar10"))
         assert recipe.training.steps * recipe.training.n_critic * recipe.training.batch_size == images
         assert sum(phase.steps or 0 for phase in recipe.phases) < recipe.training.steps, "the last phase has some left"
+
+
+@pytest.mark.parametrize("data", ["ring", "grid"])
+def test_the_plain_gan_of_the_modes_is_pacgans(data, monkeypatch):
+    module = imported("modes", monkeypatch)
+    recipe = load_recipe(f"vanilla-{data}", module.PLAIN)
+    generator, discriminator = ganzoo.create(recipe.model.pop("family"), **recipe.model)
+    # Lin et al., 2018, section 4.1: z of N(0, I_2); four layers of 400, batch normalised; three of 200 maxouts of 5 pieces.
+    widths = 2 * 400 + 3 * 400 * 400 + 4 * 3 * 400 + 400 * 2 + 2
+    assert sum(p.numel() for p in generator.parameters()) == widths
+    maxouts = (2 + 1) * 1000 + 2 * (200 + 1) * 1000 + 200 + 1
+    assert sum(p.numel() for p in discriminator.parameters()) == maxouts
+    latents = generator.sample_latents(500, generator=torch.Generator().manual_seed(0))
+    assert latents.shape == (500, 2) and len(latents.unique()) == 1000, "normal, not -1 or 1"
 
 
 def imported(name, monkeypatch):
