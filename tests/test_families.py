@@ -11,17 +11,16 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 import torch.nn.functional as F
+from synthetic_data import BATCH, SYNTHETIC_DATA
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from training_helpers import fitted_processor, noise
+from training_helpers import fitted_processor
 
 import ganzoo
 from ganzoo.card import check_card
@@ -31,7 +30,7 @@ from ganzoo.losses import zero_centred_penalty
 from ganzoo.modeling import ClassifierOutput, Discriminator, DiscriminatorOutput, GANModel, Generator, Vocoder
 from ganzoo.pipelines import GANPipeline, pipeline_class
 from ganzoo.pipelines.gan import Samples
-from ganzoo.registry import Family, family_modality, get_family, list_families
+from ganzoo.registry import family_modality, get_family, list_families
 from ganzoo.training.objective_sections import LikelihoodConfig
 from ganzoo.training.objectives import Batch, StepContext, build_objective
 from ganzoo.training.objectives.gumbel import relaxed_sequences
@@ -48,7 +47,6 @@ GAN_CASES = [
 ]
 TEXT_CASES = [case for case in GAN_CASES if family_modality(case.values[0][0]) == "text"]
 CASES = [*GAN_CASES, *(pytest.param((name, {}), id=name) for name in list_families(kind="classifier"))]
-BATCH = 8
 
 
 @pytest.fixture(autouse=True)
@@ -511,47 +509,6 @@ def test_recipe_describes_a_model_that_can_be_built(recipe):
         values = {"vocab_size": 1000, "max_length": 20, **values}
     with torch.device("meta"):
         build(get_family(values.pop("family")).config.from_dict(values))
-
-
-def write_pictures(folder: Path, family: Family, changes: dict, splits: set[str]) -> dict:
-    """A folder of noisy pictures in two classes, that a processor need not resize; and the model that fits them."""
-    processor = family.tiny_config(**changes).processor()
-    for split in splits:
-        pictures = torch.randint(256, (BATCH, *processor.sample_shape), dtype=torch.uint8)
-        for number, image in enumerate(processor.decode(processor.normalize(pictures), "pil")):
-            path = folder / split / "ab"[number % 2] / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image.save(path)
-    return {**family.tiny, **changes}
-
-
-def write_sounds(folder: Path, family: Family, changes: dict, splits: set[str]) -> dict:
-    """A folder of noises in two classes, as long as a clip; and the model that fits them."""
-    config = family.tiny_config(**changes)
-    for split in splits:
-        for number in range(BATCH):
-            path = folder / split / "ab"[number % 2] / f"{number}.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, noise(config, number).T, config.sampling_rate)
-    return {**family.tiny, **changes}
-
-
-def write_sentences(folder: Path, family: Family, changes: dict, splits: set[str]) -> dict:
-    """Lines of text (and prompts, where the model reads them); the vocabulary is learned from them."""
-    words = [f"word{number}" for number in range(9)]
-    prompted = family.tiny_config(**changes).max_prompt_length > 0
-    folder.mkdir()
-    for split in splits:
-        lines = [" ".join(random.choices(words, k=4)) for _ in range(3 * BATCH)]
-        if prompted:
-            lines = [f"{' '.join(random.choices(words, k=2))}\t{line}" for line in lines]
-        (folder / f"{split}.{'tsv' if prompted else 'txt'}").write_text("\n".join(lines))
-    learned = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"}
-    return {key: value for key, value in {**family.tiny, **changes}.items() if key not in learned}
-
-
-# Modality -> writer of synthetic data.
-SYNTHETIC_DATA = {"image": write_pictures, "audio": write_sounds, "text": write_sentences}
 
 
 def shortened(recipe: Recipe, top_level: int) -> dict[str, object]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hostile_helpers import Cases, no_hang  # noqa: F401
+from hostile_helpers import Cases
 from hypothesis import given
 from hypothesis import strategies as st
 
