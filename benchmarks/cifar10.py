@@ -32,7 +32,7 @@ from ganzoo.training.recipe import load_recipe
 RESULTS = Path(__file__).parent / "results"
 IMAGES = 160_000
 METRICS = ("frechet_distance", "precision", "recall", "coverage")
-EMBEDDERS = ("cifar10-classifier", "inception")
+OWN, INCEPTION = "cifar10-classifier", "inception"
 COLUMNS = 16
 
 
@@ -97,34 +97,42 @@ def train(name: str, images: int, data: str, runs: Path) -> dict[str, Any]:
     row["generator_parameters"] = sum(p.numel() for p in pipeline.generator.parameters())
     row["discriminator_parameters"] = sum(p.numel() for p in pipeline.discriminator.parameters())
     row["minutes"] = pipeline.training["minutes"]
-    for embedder in EMBEDDERS:
-        row[embedder] = measure(pipeline, embedder)
+    row[OWN] = measure(pipeline, OWN, data)
+    try:
+        row[INCEPTION] = measure(pipeline, INCEPTION, data)
+    except GanzooError as error:
+        row[INCEPTION] = None
+        print(f"without Inception's features: {error}", file=sys.stderr)
     return row
 
 
-def measure(pipeline: Any, embedder: str) -> dict[str, Any] | None:
-    """Values and floors by metric; None where the embedder cannot be had."""
-    try:
-        found = ganzoo.evaluate(pipeline, embedder=embedder, metrics=METRICS, num_samples=10_000, split="test")
-    except GanzooError as error:
-        print(f"not measured: {error}", file=sys.stderr)
-        return None
+def measure(pipeline: Any, embedder: str, data: str) -> dict[str, Any]:
+    """Values and floors by metric.
+
+    Raises:
+        GanzooError: The embedder or the data cannot be had.
+    """
+    found = ganzoo.evaluate(pipeline, embedder=embedder, metrics=METRICS, num_samples=10_000, data={"path": data})
     return {result.name: {"value": result.value, "floor": result.floor} for result in found}
 
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
-    """The rows, best first by the first embedder that measured all, and the floor below them."""
-    embedder = next(name for name in EMBEDDERS if all(row[name] for row in rows))
-    lines = [
-        "| family | weights, millions | minutes | Fréchet distance | precision | recall | coverage |",
-        "|---" * 7 + "|",
-    ]
-    for row in sorted(rows, key=lambda row: row[embedder]["frechet_distance"]["value"]):
+    """The rows by our own features, best first, and the floor below them; Inception's Fréchet distance if all rows have it."""
+    inception = all(row[INCEPTION] for row in rows)
+    header = ["family", "weights, millions", "minutes", "Fréchet distance", "precision", "recall", "coverage"]
+    header += ["Fréchet distance, Inception"] if inception else []
+
+    def measured(row: dict[str, Any], which: str) -> list[str]:
+        values = [row[OWN][name][which] for name in METRICS]
+        values += [row[INCEPTION]["frechet_distance"][which]] if inception else []
+        return [_short(value) for value in values]
+
+    lines = [header, ["---"] * len(header)]
+    for row in sorted(rows, key=lambda row: row[OWN]["frechet_distance"]["value"]):
         weights = f"{row['generator_parameters'] / 1e6:.2f} + {row['discriminator_parameters'] / 1e6:.2f}"
-        values = " | ".join(_short(row[embedder][name]["value"]) for name in METRICS)
-        lines.append(f"| {row['family']} | {weights} | {row['minutes']:.0f} | {values} |")
-    floor = " | ".join(_short(rows[0][embedder][name]["floor"]) for name in METRICS)
-    return "\n".join([*lines, f"| real training pictures | | | {floor} |"])
+        lines.append([row["family"], weights, f"{row['minutes']:.0f}", *measured(row, "value")])
+    lines.append(["real training pictures", "", "", *measured(rows[0], "floor")])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _short(value: float) -> str:
