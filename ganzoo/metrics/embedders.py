@@ -224,9 +224,9 @@ def get_embedder(embedder: str | Path | Embedder, *, sampling_rate: int | None =
     """Returns the embedder of a name, or the object itself when it is one.
 
     Args:
-        embedder: Of pictures `"pixels"`, `"inception"`, `"channels:NAME"` (a classifier that sees each channel alone); of sound `"log-mel"`, `"clap"` or `"clap:FOLDER"`; of either a
-            classifier checkpoint: its folder, its name in the catalogue, or its `org/name` on the Hub. Networks are loaded
-            here, not before.
+        embedder: Of pictures `"pixels"`, `"inception"`, `"channels:NAME"` (a classifier that sees each channel alone); of
+            sound `"log-mel"`, `"clap"` or `"clap:FOLDER"`; of either a classifier checkpoint: its folder, its name in the
+            catalogue, or its `org/name` on the Hub. Networks are loaded here, not before.
         sampling_rate: Of the waveforms that it is to hear, in Hz; by default what its network was trained with.
 
     Raises:
