@@ -13,10 +13,6 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["GANZOO_CACHE"] = str(HOME / "ganzoo-cache")
 
-ROOT = Path(__file__).parent.parent
-# Real data beside the repository, on the machines that have it.
-SHARED_DATA = ROOT.parent / "shared" / "data"
-
 TINY_RUN = {
     "model": {"family": "dcgan", "resolution": 8, "channels": 1, "width": 4, "latent_dim": 8},
     "data.processor": {"fit": "crop"},

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 from hub_server import HubServer
+from places import ROOT
 
-ROOT = Path(__file__).parent.parent
 SERVER = HubServer().start()
 HOME = Path(tempfile.mkdtemp(prefix="ganzoo-tests-"))
 os.environ.update(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from places import ROOT
 
 from ganzoo.card import CardData, address_card, render_card, write_card
 from ganzoo.card_check import check_card, split_card
@@ -258,4 +259,4 @@ def test_tables_hold_what_the_library_uses():
 
 def test_importing_cards_imports_no_torch():
     code = "import sys, ganzoo.card; sys.exit('torch' in sys.modules or 'huggingface_hub' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -4,7 +4,6 @@ import io
 import json
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -12,6 +11,7 @@ import pyarrow.parquet
 import pytest
 import soundfile
 from PIL import Image
+from places import SHARED_DATA
 
 import ganzoo
 from ganzoo.data import DataConfig, Source, build_cache, load_data, open_source
@@ -21,7 +21,6 @@ from ganzoo.data.left_out import LeftOut, Reason, Tally
 from ganzoo.errors import NotFoundError, UnusableSample, UserError
 from ganzoo.processors import WaveformProcessor
 
-ROOT = Path(__file__).parent.parent
 RATE = 8000
 PLAIN = WaveformProcessor(length=800, sampling_rate=RATE, peak_normalize=False)
 
@@ -546,7 +545,7 @@ def test_impossible_hits(wrong):
 # ------------------------------------------------------------------------------------------- real recordings: FSDD
 
 
-FSDD = ROOT.parent / "shared" / "data" / "fsdd"
+FSDD = SHARED_DATA / "fsdd"
 
 
 @pytest.mark.skipif(not FSDD.is_dir(), reason="no local copy of the Free Spoken Digit Dataset beside the repository")

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from places import ROOT, SHARED_DATA
 
 from ganzoo import data
 from ganzoo.data import DataConfig, Source, build_cache, open_source
@@ -24,7 +25,6 @@ from ganzoo.data.cache import cache_root, open_cache
 from ganzoo.errors import GanzooError, UserError
 from ganzoo.processors import ImageProcessor
 
-ROOT = Path(__file__).parent.parent
 GREY = ImageProcessor(resolution=8, channels=1)
 
 
@@ -333,7 +333,7 @@ def test_number_of_classes():
     assert data.ArrayDataset(array).batch(np.array([1]))[1] is None
 
 
-MNIST = ROOT.parent / "shared" / "data" / "mnist"
+MNIST = SHARED_DATA / "mnist"
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="no local copy of MNIST beside the repository")

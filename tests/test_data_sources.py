@@ -14,12 +14,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from PIL import Image
+from places import ROOT, SHARED_DATA
 from pydantic import ValidationError
 
 from ganzoo.data import DataConfig, open_source
 from ganzoo.errors import MissingPackageError, NotFoundError, UserError
 
-ROOT = Path(__file__).parent.parent
 FEATURES = {"image": {"_type": "Image"}, "label": {"names": ["cat", "dog", "owl"], "_type": "ClassLabel"}}
 
 
@@ -514,7 +514,7 @@ def test_hub_out_of_reach_is_one_sentence_at_once(tmp_path):
 # ------------------------------------------------------------------------------------------------- the real MNIST
 
 
-MNIST = ROOT.parent / "shared" / "data" / "mnist"
+MNIST = SHARED_DATA / "mnist"
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="no local copy of MNIST beside the repository")

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from ganzoo.cli import run
 
-ROOT = Path(__file__).parent.parent
 every_modality = pytest.mark.parametrize("modality", ["image", "audio", "text"])
 
 

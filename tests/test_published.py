@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, SHARED_DATA
+from places import ROOT, SHARED_DATA
 
 import ganzoo
 from ganzoo.catalogue import catalogue

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from ganzoo import registry
 from ganzoo.config import ImageGANConfig
@@ -210,8 +211,7 @@ def install(
 
 def run_python(*arguments: str, path: Path | None = None, expected: int = 0) -> str:
     """Runs Python with `path` as an installed folder; returns what it printed (standard error for a failure)."""
-    root = Path(__file__).parent.parent
-    paths = [str(part) for part in (path, root) if part is not None]
+    paths = [str(part) for part in (path, ROOT) if part is not None]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, *arguments], env=environment, cwd=path, text=True, capture_output=True, timeout=120

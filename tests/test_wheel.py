@@ -5,7 +5,7 @@ import sys
 import zipfile
 
 import pytest
-from conftest import ROOT
+from places import ROOT
 
 
 @pytest.fixture(scope="module")
