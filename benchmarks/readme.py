@@ -17,6 +17,7 @@ import modes
 import stacked
 
 from ganzoo.catalogue import catalogue
+from ganzoo.registry import MODALITIES, get_family, list_families
 
 # The metrics that the README shows, and how their values are written; the others are in the cards.
 HEADLINES = {
@@ -58,6 +59,15 @@ def gallery() -> str:
         for name in names
         if (ROOT / "hub" / name / "samples" / "grid.png").is_file()
     )
+
+
+def families() -> str:
+    """A line for each modality: its families, each with its paper."""
+    lines = []
+    for modality in MODALITIES:
+        links = [f"[`{name}`]({get_family(name).paper})" for name in list_families(modality=modality)]
+        lines.append(f"- {modality}: {', '.join(links)}")
+    return "\n".join(lines)
 
 
 def _measured(record: dict) -> str:
@@ -203,6 +213,7 @@ def oracle() -> str:
 TABLES = {
     "gallery": gallery,
     "models": models,
+    "families": families,
     "modes": results("modes", "summary", modes.as_markdown),
     "stacked": results("stacked", "rows", stacked.as_markdown),
     "cifar10": results("cifar10", "rows", cifar10.as_markdown),
