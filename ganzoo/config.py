@@ -72,6 +72,27 @@ class GANConfig(BaseModel):
         """
         raise NotImplementedError(f"{type(self).__name__} must say which processor its samples need")
 
+    def packed(self, together: int) -> Self:
+        """The config of a discriminator that judges `together` samples at once, laid onto each other by `ganzoo.nn.pack`.
+
+        Raises:
+            UserError: Samples of this family cannot lie on each other, are of different classes, or are too many.
+        """
+        if together == 1:
+            return self
+        field, where = self._packed_field(), f"objective.packing={together}"
+        if field is None:
+            raise UserError(f"{where}: samples of the family {self.family!r} cannot be judged together; leave it out")
+        if self.num_classes is not None:
+            raise UserError(
+                f"{where} judges samples together that may be of different classes; leave it out, or model.num_classes"
+            )
+        return self.from_dict({**self.model_dump(mode="json"), field: together * getattr(self, field)}, where=where)
+
+    def _packed_field(self) -> str | None:
+        """The field that counts what samples laid onto each other have more of; None where they cannot be."""
+        return None
+
     def to_json(self, *, role: str) -> str:
         """The content of `config.json` for the network that plays `role`."""
         from ganzoo import __version__
@@ -122,6 +143,9 @@ class ImageGANConfig(GANConfig):
         check_free(shape, overrides)
         return SpectrogramProcessor.from_dict({**shape, **overrides})
 
+    def _packed_field(self) -> str | None:
+        return "channels"
+
 
 class AudioGANConfig(GANConfig):
     """What every audio family has: clips of `length` samples a channel."""
@@ -135,6 +159,9 @@ class AudioGANConfig(GANConfig):
         from ganzoo.processors import WaveformProcessor
 
         return WaveformProcessor.from_dict({**self._shape(overrides), **overrides})
+
+    def _packed_field(self) -> str | None:
+        return "channels"
 
     def _shape(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of the processor that are the model's."""

@@ -28,6 +28,7 @@ from ganzoo.config import GANConfig
 from ganzoo.errors import UserError
 from ganzoo.losses import zero_centred_penalty
 from ganzoo.modeling import ClassifierOutput, Discriminator, DiscriminatorOutput, GANModel, Generator, Vocoder
+from ganzoo.nn import pack
 from ganzoo.pipelines import GANPipeline, pipeline_class
 from ganzoo.pipelines.gan import Samples
 from ganzoo.registry import family_modality, get_family, list_families
@@ -358,6 +359,24 @@ def test_one_step_of_each_network_reduces_its_own_loss(config):
         before.backward()
         optimizer.step()
         assert loss(role) < before, role
+
+
+def test_discriminator_judges_packs_or_says_why_not(config):
+    """What `objective.packing` does to any family (PacGAN): several samples are one with more channels."""
+    family = get_family(config.family)
+    if "discriminator" not in family.networks:
+        pytest.skip("has no discriminator")
+    makes_no_variety = issubclass(family.networks[family.main_role], Vocoder)
+    if family.modality == "text" or config.num_classes is not None or makes_no_variety:
+        with pytest.raises(UserError, match="objective.packing=2"):
+            config.packed(2)
+        return
+    discriminator = family.networks["discriminator"](config.packed(2))
+    samples = pack(real_batch(config).samples, 2).requires_grad_()
+    outputs = discriminator(samples)
+    assert all(len(output.logits) == BATCH // 2 for output in outputs)
+    probe(outputs[0].logits).backward()
+    assert samples.grad.flatten(2).any(dim=2).all(), "every sample of a pack counts"
 
 
 def test_bfloat16_arithmetic_is_finite(config):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import pytest
@@ -19,7 +20,11 @@ import ganzoo
 from ganzoo.errors import UserError
 from ganzoo.families.image.dcgan import DCGANConfig
 from ganzoo.losses import dragan_penalty, mean_feature_matching, top_logits
-from ganzoo.nn import MinibatchDiscrimination, normalisation
+from ganzoo.modeling import DiscriminatorOutput
+from ganzoo.nn import MinibatchDiscrimination, normalisation, pack
+from ganzoo.training.objective_sections import AdversarialConfig
+from ganzoo.training.objectives.adversarial import AdversarialObjective
+from ganzoo.training.objectives.base import Batch, StepContext
 from ganzoo.training.trackers import read_rows
 
 
@@ -255,21 +260,49 @@ def test_minibatch_options_add_their_planes() -> None:
 
 
 def test_a_packed_discriminator_judges_neighbours_together() -> None:
-    network, pictures = discriminators(packing=2)
-    assert network.blocks[0][0].weight.shape[1] == 6
-    logits = network(pictures)[0].logits
-    assert logits.shape == (4,)
-    pairs = torch.stack([torch.cat([pictures[2 * i], pictures[2 * i + 1]]) for i in range(4)])
-    hidden = pairs
-    for block in network.blocks:
-        hidden = block(hidden)
-    torch.testing.assert_close(logits, network.to_logit(hidden).flatten())
-    with pytest.raises(UserError, match="batch of 7 samples cannot be packed by 2"):
-        network(pictures[:7])
-    with pytest.raises(
-        UserError, match="samples together that may be of different classes; set num_classes or packing"
-    ):
-        ganzoo.create("dcgan", **SMALL, packing=2, num_classes=3)
+    trainer = make_trainer(**NO_BATCH_STATISTICS, **{"objective.packing": 2})
+    seen, real = [], []
+    trainer.networks["discriminator"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    original = trainer.objective.discriminator_loss
+
+    def remember(networks, batch, context):
+        real.append(batch.samples)
+        return original(networks, batch, context)
+
+    trainer.objective.discriminator_loss = remember
+    trainer.train_step()
+    assert {tuple(pictures.shape) for pictures in seen} == {(4, 2, 8, 8)}
+    expected = torch.stack([torch.cat([real[0][2 * i], real[0][2 * i + 1]]) for i in range(4)])
+    torch.testing.assert_close(seen[0], expected)
+
+
+class Linear(nn.Module):
+    """A discriminator whose logit is the inner product with fixed weights."""
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(weights)
+
+    def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
+        return [DiscriminatorOutput((samples * self.weights).flatten(1).sum(1), [])]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1], ids=["as they are", "noisy: with a pass of their own"])
+def test_penalties_of_packs_are_those_of_one_sample_of_its_channels(noise) -> None:
+    """The gradient of a linear discriminator is its weights, wherever: |w| of the whole pack counts."""
+    weights = torch.randn(6, 4, 4)
+    norm = weights.norm().item()
+    kinds = {"r1": norm**2 / 2, "r2": norm**2 / 2, "gradient-penalty": (norm - 1) ** 2, "dragan": (norm - 1) ** 2}
+    config = AdversarialConfig(
+        packing=3, penalties=[{"type": kind, "weight": 1.0} for kind in kinds], instance_noise=noise
+    )
+    networks = {"generator": nn.Linear(1, 1), "discriminator": Linear(weights)}
+    objective = AdversarialObjective(config)
+    objective._generate = lambda *_, **__: torch.randn(12, 2, 4, 4)
+    context = StepContext(0, 0.0, lambda network, count: None, nullcontext)
+    terms = objective.discriminator_loss(networks, Batch(torch.randn(12, 2, 4, 4), None), context).terms
+    for kind, expected in kinds.items():
+        assert terms[kind].item() == pytest.approx(expected, rel=1e-4), kind
 
 
 def test_layer_normalisation_is_over_each_sample() -> None:
@@ -311,7 +344,7 @@ OPTIONS = {
     "mean features": {"objective.feature_matching": 1.0, "objective.feature_matching_of": "means"},
     "minibatch discrimination": {"model.minibatch_discrimination": 8},
     "minibatch standard deviation": {"model.minibatch_std": True},
-    "packing": {"model.packing": 4},
+    "packing": {"objective.packing": 4},
     "layer norm and gradient penalty": {
         "model.resolution": 16,
         "model.discriminator_norm": "layer",
@@ -320,8 +353,9 @@ OPTIONS = {
     },
     "ada": {"objective.ada": {"speed": 100, "interval": 1, "probability": 0.3}},
     "all that go together": {
-        "model": {**RECIPE["model"], "minibatch_discrimination": 4, "minibatch_std": True, "packing": 2},
+        "model": {**RECIPE["model"], "minibatch_discrimination": 4, "minibatch_std": True},
         "objective": {
+            "packing": 2,
             "loss": "hinge",
             "top_k": 0.5,
             "feature_matching": 0.1,
@@ -373,7 +407,25 @@ def _keys(values) -> list[str]:
         ({"objective.top_k": 0.0}, "objective.*top_k=0.0: input should be greater than 0"),
         ({"objective.feature_matching_of": "medians"}, "feature_matching_of='medians'"),
         ({"objective.penalties": [{"type": "dragon", "weight": 1.0}]}, "penalties.0.type='dragon'"),
-        ({"model.packing": 2, "model.num_classes": 10}, "set num_classes or packing"),
+        (
+            {"objective.packing": 2, "model.num_classes": 10},
+            "of different classes; leave it out, or model.num_classes",
+        ),
+        ({"objective.packing": 3}, "training.batch_size=8 must be a multiple of objective.packing=3"),
+        ({"objective.packing": 64, "training.batch_size": 64, "model.channels": 3}, "packing=64: channels=192: input"),
+        (
+            {
+                "phases": [
+                    {"name": "one", "updates": {"discriminator": 1}, "steps": 10},
+                    {
+                        "name": "other",
+                        "updates": {"generator": 1},
+                        "objective": {"type": "adversarial", "packing": 2},
+                    },
+                ]
+            },
+            "objective.packing must be the same in all phases, not 1 and 2",
+        ),
         ({"model.minibatch_discrimination": 5000}, "minibatch_discrimination=5000: input should be less than"),
     ],
 )
@@ -384,6 +436,5 @@ def test_wrong_combinations_are_one_clear_error(changes, message) -> None:
 
 
 def test_a_batch_that_cannot_be_packed_is_one_clear_error() -> None:
-    trainer = make_trainer(**{"model.packing": 3})
     with pytest.raises(UserError, match="batch of 8 samples cannot be packed by 3; choose a multiple of 3"):
-        trainer.train_step()
+        pack(torch.zeros(8, 1, 4, 4), 3)

@@ -28,8 +28,8 @@ POINTS = {
         "latent_dim": 2,
         "generator_widths": [16],
         "discriminator_widths": [8],
-        "packing": 2,
     },
+    "objective": {**RECIPE["objective"], "packing": 2},
     "data": {"dataset": "ring", "limit": 400},
     "training": {**RECIPE["training"], "steps": 3, "sample_every": 1},
     "evaluation": {"metrics": ["modes", "high_quality", "mode_divergence"], "num_samples": 200},
@@ -52,10 +52,11 @@ def test_pacgans_networks_have_its_sizes():
         generator_widths=(400,) * 4,
         generator_norm="batch",
         discriminator_widths=(200,) * 3,
-        packing=3,
     )
     assert parameters(generator) == (2 * 400 + 400) + 3 * (400 * 400 + 400) + 4 * 800 + (400 * 2 + 2)
-    assert parameters(discriminator) == (6 * 1000 + 1000) + 2 * (200 * 1000 + 1000) + 201
+    assert parameters(discriminator) == (2 * 1000 + 1000) + 2 * (200 * 1000 + 1000) + 201
+    packed = type(discriminator)(discriminator.config.packed(3))
+    assert parameters(packed) == (6 * 1000 + 1000) + 2 * (200 * 1000 + 1000) + 201
 
 
 def test_mirza_and_osinderos_networks_have_their_sizes():
@@ -103,21 +104,6 @@ def test_binary_latents_are_signs_and_the_others_normal():
 def test_more_binary_latents_than_latents_are_refused():
     with pytest.raises(UserError, match="binary_latents=9 are more than latent_dim=4"):
         ganzoo.create("vanilla", latent_dim=4, binary_latents=9)
-
-
-def test_packed_samples_are_judged_together():
-    _, discriminator = ganzoo.create(**{"family": "vanilla", **get_tiny(), "packing": 2})
-    samples = torch.randn(6, 1, 8, 8)
-    (output,) = discriminator(samples)
-    assert output.logits.shape == (3,)
-    changed = samples.clone()
-    changed[5] += 1  # the second of the third pair
-    (other,) = discriminator(changed)
-    assert torch.equal(other.logits[:2], output.logits[:2]) and other.logits[2] != output.logits[2]
-    with pytest.raises(UserError, match="a batch of 5 samples cannot be packed by 2"):
-        discriminator(samples[:5])
-    with pytest.raises(UserError, match="packing has no meaning for a conditional model"):
-        ganzoo.create(**{"family": "vanilla", **get_tiny(), "packing": 2, "num_classes": 3})
 
 
 def get_tiny():

@@ -50,7 +50,8 @@ def build_trainer(recipe: Recipe, device: torch.device, world: World | None = No
             )
     # One seed in all processes: they start from the same weights.
     seed_device(device, mix(recipe.training.seed, "init"))
-    networks = {role: _network(role, family, config, checkpoint) for role in family.networks}
+    configs = {role: config.packed(recipe.packing) if role == "discriminator" else config for role in family.networks}
+    networks = {role: _network(role, family, configs[role], checkpoint) for role in family.networks}
     objective = build_objective(recipe.objective)
     return family, Trainer(recipe, networks, objective, dataset, processor, device=device, world=world)
 
@@ -81,5 +82,5 @@ def _network(role: str, family: Family, config: GANConfig, checkpoint: Repositor
         return kind(config)
     network = load_network(checkpoint, kind, subfolder=subfolder)
     if network.config != config:
-        raise UserError(f"init: the {role} of {checkpoint.name} has another config than its generator")
+        raise UserError(f"init: the {role} of {checkpoint.name} has another config than its generator, or other packs")
     return network

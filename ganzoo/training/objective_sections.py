@@ -114,6 +114,13 @@ class AdversarialConfig(Section):
         description="What is compared: each real sample with a generated one, or the means over the batch (Salimans et al., "
         "2016).",
     )
+    packing: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Samples that the discriminator judges together (PacGAN, Lin et al., 2018): a batch that lacks variety gives "
+        "itself away.",
+    )
     top_k: float = Field(
         1.0,
         gt=0,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from ganzoo.data.config import DataConfig
 from ganzoo.errors import NotFoundError, UserError, did_you_mean, shorten
@@ -46,6 +46,27 @@ class Recipe(Section):
     phases: tuple[PhaseConfig, ...] = Field((), description="Stretches of the run; by default one with all networks.")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="What is measured.")
     card: CardConfig = Field(CardConfig(), description="What the model card says.")
+
+    @model_validator(mode="after")
+    def _packs_fit(self) -> Recipe:
+        if len(sizes := self._packings()) > 1:
+            raise ValueError(
+                f"objective.packing must be the same in all phases, not {' and '.join(map(str, sorted(sizes)))}"
+            )
+        if self.training.batch_size % self.packing:
+            raise ValueError(
+                f"training.batch_size={self.training.batch_size} must be a multiple of objective.packing={self.packing}"
+            )
+        return self
+
+    @property
+    def packing(self) -> int:
+        """Samples that the discriminator judges together."""
+        return next(iter(self._packings()), 1)
+
+    def _packings(self) -> set[int]:
+        objectives = (self.objective, *(phase.objective for phase in self.phases))
+        return {objective.packing for objective in objectives if isinstance(objective, AdversarialConfig)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str = "recipe") -> Recipe:

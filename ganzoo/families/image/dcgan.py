@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -30,7 +30,6 @@ from ganzoo.nn import (
     init_normal_,
     minibatch_std,
     normalisation,
-    pack,
 )
 from ganzoo.registry import register_family
 
@@ -62,15 +61,6 @@ class DCGANConfig(ImageGANConfig):
     minibatch_std: bool = Field(
         False, description="Show the discriminator how much the samples of a batch differ (Karras et al., 2018)."
     )
-    packing: int = Field(1, ge=1, le=16, description="Samples that are judged together (Lin et al., 2018).")
-
-    @model_validator(mode="after")
-    def _packs_have_no_label(self) -> DCGANConfig:
-        if self.packing > 1 and self.num_classes is not None:
-            raise ValueError(
-                "packing judges samples together that may be of different classes; set num_classes or packing"
-            )
-        return self
 
     @property
     def hidden_channels(self) -> list[int]:
@@ -113,8 +103,7 @@ class DCGANGenerator(Generator):
 class DCGANDiscriminator(Discriminator):
     """Strided convolutions from a picture to one logit; the generator mirrored, no normalisation after the first layer.
 
-    Pictures (B, channels, resolution, resolution), labels (B,) of a conditional model -> one output, logits (B,); with
-    packing (B / packing,).
+    Pictures (B, channels, resolution, resolution), labels (B,) of a conditional model -> one output, logits (B,).
     """
 
     def __init__(self, config: DCGANConfig) -> None:
@@ -125,7 +114,7 @@ class DCGANDiscriminator(Discriminator):
         conditional = config.num_classes is not None
         self.label_embedding = nn.Embedding(config.num_classes, config.label_dim) if conditional else None
         self.label_plane = nn.Linear(config.label_dim, config.resolution**2) if conditional else None
-        blocks = [_down(config.channels * config.packing + conditional, hidden[0], first, config.dropout)]
+        blocks = [_down(config.channels + conditional, hidden[0], first, config.dropout)]
         blocks += [_down(narrow, wide, norm, config.dropout) for narrow, wide in zip(hidden, hidden[1:], strict=False)]
         self.blocks = nn.ModuleList(blocks)
         measures = config.minibatch_discrimination
@@ -140,7 +129,7 @@ class DCGANDiscriminator(Discriminator):
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
-        hidden = pack(samples, self.config.packing)
+        hidden = samples
         if self.label_embedding is not None:
             plane = self.label_plane(self.label_embedding(labels)).view(len(samples), 1, *samples.shape[2:])
             hidden = torch.cat([samples, plane.to(samples.dtype)], dim=1)

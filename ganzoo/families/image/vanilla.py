@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ganzoo.config import ImageGANConfig, check_free
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import Maxout, check_labels, pack
+from ganzoo.nn import Maxout, check_labels
 from ganzoo.registry import register_family
 
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=16_384)], ...], Field(min_length=1, max_length=16)]
@@ -49,12 +49,9 @@ class VanillaConfig(ImageGANConfig):
         5, ge=1, le=64, description="Linear maps of which a unit is the largest; 1 for leaky rectifiers instead."
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout of the discriminator's hidden layers (paper: used).")
-    packing: int = Field(1, ge=1, le=64, description="Samples that the discriminator judges together (PacGAN).")
 
     @model_validator(mode="after")
     def _possible(self) -> VanillaConfig:
-        if self.packing > 1 and self.num_classes is not None:
-            raise ValueError("packing has no meaning for a conditional model: samples of several classes lie together")
         if self.binary_latents > self.latent_dim:
             raise ValueError(f"binary_latents={self.binary_latents} are more than latent_dim={self.latent_dim}")
         if self.scale != 1.0 and self.dimensions is None:
@@ -66,6 +63,9 @@ class VanillaConfig(ImageGANConfig):
         if self.dimensions is not None:
             return (self.dimensions,)
         return (self.channels, self.resolution, self.resolution)
+
+    def _packed_field(self) -> str | None:
+        return "channels" if self.dimensions is None else "dimensions"
 
     def processor(self, **overrides: Any) -> Any:
         from ganzoo.processors import PointsProcessor
@@ -117,11 +117,11 @@ class VanillaGenerator(Generator):
 
 
 class VanillaDiscriminator(Discriminator):
-    """Samples, labels (B,) of a conditional model -> one output, logits (B,), or (B / packing,)."""
+    """Samples, labels (B,) of a conditional model -> one output, logits (B,)."""
 
     def __init__(self, config: VanillaConfig) -> None:
         super().__init__(config)
-        inputs = math.prod(config.sample_shape) * config.packing + (config.num_classes or 0)
+        inputs = math.prod(config.sample_shape) + (config.num_classes or 0)
         widths = [inputs, *config.discriminator_widths]
         self.layers = nn.ModuleList(
             _hidden(before, after, config.maxout_pieces) for before, after in zip(widths, widths[1:], strict=False)
@@ -131,8 +131,7 @@ class VanillaDiscriminator(Discriminator):
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
-        packed = pack(samples, self.config.packing).flatten(1)
-        hidden = _with_labels(packed, labels, self.config.num_classes)
+        hidden = _with_labels(samples.flatten(1), labels, self.config.num_classes)
         features = []
         for layer in self.layers:
             hidden = self.dropout(layer(hidden))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ganzoo import losses
+from ganzoo.nn.layers import pack
 from ganzoo.precision import widen
 from ganzoo.training.ada import AugmentProbability, ada_augment
 from ganzoo.training.augment import diff_augment, instance_noise
@@ -61,7 +62,10 @@ class AdversarialObjective(Objective):
         terms |= self._classification(real_outputs, batch.labels)
         for penalty in due:
             if penalty.type in shared:
-                value = losses.zero_centred_penalty_of(outputs[penalty.type], judged[penalty.type])
+                # Its mean is over the samples; several of them are one pack.
+                value = self.config.packing * losses.zero_centred_penalty_of(
+                    outputs[penalty.type], judged[penalty.type]
+                )
             else:
                 judge = networks["discriminator"]
                 if penalty.precision == "training":
@@ -143,7 +147,7 @@ class AdversarialObjective(Objective):
         if config.instance_noise and context.progress < config.instance_noise_until:
             std = config.instance_noise * (1.0 - context.progress / config.instance_noise_until)
             samples = instance_noise(samples, std)
-        return discriminator(samples, labels)
+        return discriminator(pack(samples, config.packing), labels)
 
     def _is_shared(self, penalty: PenaltyConfig, batch: Batch, context: StepContext) -> bool:
         """Whether the losses judge the penalty's samples as they are, in the precision that it asks for."""
@@ -156,14 +160,14 @@ class AdversarialObjective(Objective):
     def _penalty(
         self, penalty: PenaltyConfig, discriminator: Any, batch: Batch, fake: Tensor, real_outputs: Any
     ) -> Tensor:
+        real, fake = (pack(samples, self.config.packing) for samples in (batch.samples, fake))
         if penalty.type == "gradient-penalty":
-            return losses.gradient_penalty(discriminator, batch.samples, fake, batch.labels, penalty.target)
+            return losses.gradient_penalty(discriminator, real, fake, batch.labels, penalty.target)
         if penalty.type == "dragan":
-            return losses.dragan_penalty(discriminator, batch.samples, batch.labels, penalty.target)
+            return losses.dragan_penalty(discriminator, real, batch.labels, penalty.target)
         if penalty.type == "drift":
             return losses.average_over_outputs(losses.drift_penalty, real_outputs)
-        samples = batch.samples if penalty.type == "r1" else fake
-        return losses.zero_centred_penalty(discriminator, samples, batch.labels)
+        return losses.zero_centred_penalty(discriminator, real if penalty.type == "r1" else fake, batch.labels)
 
 
 def _in_context(discriminator: Any, make_context: Callable[[], Any], samples: Tensor, labels: Tensor | None) -> Any:
