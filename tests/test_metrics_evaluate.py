@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import pytest
 import torch
@@ -267,7 +268,10 @@ class TestEvaluateSamples:
         )
         assert 0 <= result.value <= 1
 
-    def test_progress_goes_to_standard_error(self, capsys):
+    def test_progress_goes_to_standard_error_of_a_terminal(self, capsys, monkeypatch):
+        evaluate_samples(pictures(9), pictures(9), embedder="pixels")
+        assert capsys.readouterr() == ("", ""), "a log file is not for bars"
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         evaluate_samples(pictures(9), pictures(9), embedder="pixels", progress=False)
         assert capsys.readouterr() == ("", "")
         evaluate_samples(pictures(9), pictures(9), embedder="pixels")

@@ -84,7 +84,9 @@ class Subject:
 
         request, pipeline = self.request, self.request.pipeline
         starts = range(0, request.num_samples, BATCH)
-        for start in tqdm(starts, desc="generating", unit=" batches", disable=not request.progress, leave=False):
+        for start in tqdm(
+            starts, desc="generating", unit=" batches", disable=None if request.progress else True, leave=False
+        ):
             count = min(BATCH, request.num_samples - start)
             labels = None if self.labels is None else self.labels[start : start + count]
             drawn = pipeline.sample(count, seed=request.seed + start, labels=labels)

@@ -107,7 +107,7 @@ class Copies:
     def _shown(self, clips: list[Tensor], name: str) -> Any:
         from tqdm import tqdm
 
-        return tqdm(clips, desc=name, unit=" clips", disable=not self.request.progress, leave=False)
+        return tqdm(clips, desc=name, unit=" clips", disable=None if self.request.progress else True, leave=False)
 
 
 def _trimmed(clip: Tensor) -> Tensor:

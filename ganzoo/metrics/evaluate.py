@@ -219,7 +219,7 @@ def evaluate_samples(
             number.
         labels: (N,) classes that the generated samples were asked to be of, for `label_accuracy`.
         real_labels: (N,) classes of `real`, for its floor.
-        progress: Show a bar on standard error.
+        progress: Show a bar on standard error, if that is a terminal.
         device: Where to embed; by default where the embedder and the samples are. The metrics are computed on the
             CPU, in float64, so that a number does not depend on the device.
 
@@ -314,7 +314,7 @@ def embed_samples(
         embedder: Maps a batch to an `Embedding`.
         name: The set in words, for the bar and for errors.
         needed_for: Metrics that read the probabilities; without probabilities the first batch is an error.
-        progress: Show a bar on standard error.
+        progress: Show a bar on standard error, if that is a terminal.
         device: Where to move each batch first; by default nowhere.
 
     Raises:
@@ -325,7 +325,9 @@ def embed_samples(
     total = len(samples) if isinstance(samples, Tensor) else None
     batches = samples.split(BATCH_SIZE) if isinstance(samples, Tensor) else samples
     features, probabilities = [], []
-    with tqdm(total=total, desc=f"embedding {name}", unit=" samples", disable=not progress, leave=False) as bar:
+    with tqdm(
+        total=total, desc=f"embedding {name}", unit=" samples", disable=None if progress else True, leave=False
+    ) as bar:
         for batch in batches:
             embedding = embedder(check_samples(batch).to(device))
             if needed_for and embedding.probabilities is None:
