@@ -2,6 +2,7 @@
 
     python benchmarks/modes.py                           # ring and grid, ten seeds each
     python benchmarks/modes.py --seeds 2 --data grid     # a first look
+    python benchmarks/modes.py --methods recipe          # this alone; what was measured of the other stays
     python benchmarks/modes.py --keep FOLDER             # remembers each run: stopped and started again, it goes on
     python benchmarks/modes.py --check                   # end with 1 where a seed of a recipe misses a mode, or 95 %
 
@@ -63,7 +64,6 @@ PUBLISHED = (
     ("PacGAN4 (PacGAN)", "7.8", "95.9", "24.8 ± 0.2", "93.6"),
 )
 COLOURS = {"plain GAN": "#e8590c", "recipe": "#2f6feb"}
-MARKERS = {"plain GAN": "s", "recipe": "o"}
 
 
 def train(data: str, method: str, seed: int, steps: int | None) -> tuple[dict[str, Any], np.ndarray]:
@@ -132,8 +132,8 @@ def as_markdown(table: list[dict[str, Any]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def draw(runs: list[dict[str, Any]], points: dict[tuple[str, str], np.ndarray], path: Path) -> None:
-    """A row for each mixture: modes and high quality of every seed, and the points of each method's first seed."""
+def draw(method: str, runs: list[dict[str, Any]], points: dict[str, np.ndarray], path: Path) -> None:
+    """A row for each mixture: modes and high quality of every seed, and the points of the first."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -141,22 +141,19 @@ def draw(runs: list[dict[str, Any]], points: dict[tuple[str, str], np.ndarray], 
 
     from ganzoo.data.mixtures import MIXTURES
 
-    mixtures, methods = (list(dict.fromkeys(row[name] for row in runs)) for name in ("data", "method"))
     figure, axes = pyplot.subplots(
-        len(mixtures),
-        2 + len(methods),
-        figsize=(7.8 + 3.6 * len(methods), 3.9 * len(mixtures)),
+        len(points),
+        3,
+        figsize=(11.4, 3.9 * len(points)),
         squeeze=False,
         layout="constrained",
-        width_ratios=[1.15, 1.15, *(1 for _ in methods)],
+        width_ratios=[1.15, 1.15, 1],
     )
-    for data, (modes, quality, *scatters) in zip(mixtures, axes, strict=True):
-        for method in methods:
-            marker = MARKERS[method]
-            rows = [row for row in runs if (row["data"], row["method"]) == (data, method)]
-            style = {"color": COLOURS[method], "marker": marker, "linestyle": "none", "markersize": 6, "label": method}
-            modes.plot([row["seed"] for row in rows], [row["modes"] for row in rows], **style)
-            quality.plot([row["seed"] for row in rows], [100 * row["high_quality"] for row in rows], **style)
+    for data, (modes, quality, scatter) in zip(points, axes, strict=True):
+        rows = [row for row in runs if row["data"] == data]
+        style = {"color": COLOURS[method], "marker": "o", "linestyle": "none", "markersize": 6}
+        modes.plot([row["seed"] for row in rows], [row["modes"] for row in rows], **style)
+        quality.plot([row["seed"] for row in rows], [100 * row["high_quality"] for row in rows], **style)
         modes.axhline(FULL[data], color="0.6", linewidth=1, zorder=0)
         modes.set(title=f"{data}: modes found of {FULL[data]}", ylim=(-0.04 * FULL[data], 1.08 * FULL[data]))
         quality.axhline(100 * PERFECT, color="0.6", linewidth=1, zorder=0)
@@ -166,21 +163,41 @@ def draw(runs: list[dict[str, Any]], points: dict[tuple[str, str], np.ndarray], 
             axis.set_xlabel("seed")
             axis.xaxis.get_major_locator().set_params(integer=True)
             axis.spines[["top", "right"]].set_visible(False)
-        modes.legend(frameon=False, loc="lower left")
         centres = np.array(MIXTURES[data].centres)
         reach = 1.3 * np.abs(centres).max()
-        for axis, method in zip(scatters, methods, strict=True):
-            axis.scatter(*centres.T, s=90, facecolors="none", edgecolors="0.7", linewidths=0.8)
-            axis.scatter(*points[data, method].T, s=3, alpha=0.35, color=COLOURS[method], linewidths=0)
-            axis.set(
-                title=f"{method}, seed 0: {POINTS:,} points",
-                aspect="equal",
-                xlim=(-reach, reach),
-                ylim=(-reach, reach),
-            )
-            axis.tick_params(labelsize=8)
+        scatter.scatter(*centres.T, s=90, facecolors="none", edgecolors="0.7", linewidths=0.8)
+        scatter.scatter(*points[data].T, s=3, alpha=0.35, color=COLOURS[method], linewidths=0)
+        title = f"{method}, seed 0: {POINTS:,} points"
+        scatter.set(title=title, aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach))
+        scatter.tick_params(labelsize=8)
     figure.savefig(path, dpi=90)
     pyplot.close(figure)
+
+
+def write(runs: list[dict[str, Any]], points: dict[tuple[str, str], np.ndarray]) -> None:
+    """The results of these methods, in place of those that were there, and a picture of each."""
+    path = RESULTS / "modes.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"runs": [], "environments": {}}
+    measured = list(dict.fromkeys(row["method"] for row in runs))
+    rows = [row for row in known["runs"] if row["method"] not in measured] + runs
+    rows.sort(key=lambda row: ([*FULL].index(row["data"]), [*METHODS].index(row["method"]), row["seed"]))
+    groups = dict.fromkeys((row["data"], row["method"]) for row in rows)
+    content = {
+        "environments": known["environments"] | dict.fromkeys(measured, {**environment(), "threads": 1}),
+        "protocol": {"points": POINTS, "deviations": 3, "perfect": PERFECT},
+        "summary": [summary([row for row in rows if (row["data"], row["method"]) == group]) for group in groups],
+        "published": [
+            dict(zip(("method", "ring_modes", "ring_quality", "grid_modes", "grid_quality"), row, strict=True))
+            for row in PUBLISHED
+        ],
+        "runs": rows,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    for method in measured:
+        of_method = {data: points[data, method] for data in FULL}
+        picture = RESULTS / f"modes-{method.replace(' ', '-').lower()}.png"
+        draw(method, [row for row in runs if row["method"] == method], of_method, picture)
 
 
 def main() -> int:
@@ -207,20 +224,7 @@ def main() -> int:
             table.append(summary(rows))
     print(as_markdown(table))
     if arguments.steps is None and arguments.seeds == 10 and len(arguments.data) == len(FULL):
-        RESULTS.mkdir(exist_ok=True)
-        protocol = {"points": POINTS, "deviations": 3, "seeds": arguments.seeds, "perfect": PERFECT}
-        content = {
-            "environment": {**environment(), "threads": 1},
-            "protocol": protocol,
-            "summary": table,
-            "published": [
-                dict(zip(("method", "ring_modes", "ring_quality", "grid_modes", "grid_quality"), row, strict=True))
-                for row in PUBLISHED
-            ],
-            "runs": runs,
-        }
-        (RESULTS / "modes.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        draw(runs, pictures, RESULTS / "modes.png")
+        write(runs, pictures)
     missed = [
         row
         for row in runs
