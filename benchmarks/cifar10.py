@@ -33,7 +33,7 @@ from ganzoo.metrics.embedders import Embedder, Embedding, get_embedder
 from ganzoo.training.recipe import load_recipe
 
 RESULTS = Path(__file__).parent / "results"
-IMAGES = 160_000
+IMAGES = 102_400
 METRICS = ("frechet_distance", "precision", "recall", "coverage")
 OWN, INCEPTION = "cifar10-classifier", "inception"
 COLUMNS = 16
