@@ -213,6 +213,20 @@ def test_diversity_of_noise_and_of_copies():
     assert diversity((noise * 20 + 128).clamp(0, 255).to(torch.uint8)).item() == pytest.approx(20 * 2**0.5, rel=0.02)
 
 
+def test_diversity_of_a_conditional_model_is_that_within_its_classes():
+    generator = torch.Generator().manual_seed(0)
+    samples, labels = torch.randn(12, 1, 4, 4, generator=generator), torch.arange(12) % 3
+    flat = samples.double().flatten(1)
+    pairs = [(i, j) for i in range(12) for j in range(i) if i % 3 == j % 3]
+    slow = [(flat[i] - flat[j]).norm() / 4 for i, j in pairs]
+    torch.testing.assert_close(diversity(samples, labels).double(), torch.stack(slow).mean(), rtol=1e-5, atol=0)
+    one_picture_a_class = samples[labels]
+    assert diversity(one_picture_a_class) > 0.5 and diversity(one_picture_a_class, labels) < 1e-3
+    assert diversity(samples, torch.arange(12)) == diversity(samples), "no class has a pair"
+    many = torch.randn(80, 5, generator=generator)
+    assert diversity(many, torch.arange(80) % 2) == diversity(many[:64], torch.arange(64) % 2)
+
+
 def test_diversity_looks_at_the_first_samples_only():
     noise = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
     assert diversity(torch.cat([noise, torch.full((10, 5), 1e6)])) == diversity(noise)
@@ -226,3 +240,4 @@ def test_diversity_keeps_no_graph_reads_no_value_and_ignores_autocast():
         assert diversity(samples) == value
     with FakeTensorMode():  # a fake tensor has no value: whatever would wait for one raises
         assert diversity(torch.zeros(8, 3)).shape == ()
+        assert diversity(torch.zeros(8, 3), torch.arange(8) % 2).shape == ()

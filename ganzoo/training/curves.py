@@ -83,7 +83,8 @@ TEMPLATES = (
     ),
     Template(
         "Diversity",
-        "Mean distance between the samples of a batch. Far below the real line: the samples are alike.",
+        "Mean distance between the samples of a batch, of one class where there are classes. Far below the real line: the samples are "
+        "alike.",
         (("real/diversity", "real", _REAL), ("generator/diversity", "generated", _GENERATOR)),
     ),
     Template(

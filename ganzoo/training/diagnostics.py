@@ -110,10 +110,10 @@ def _falling_diversity(row: Mapping[str, float], history: _History) -> str | Non
         return None
     course = "have become" if history.was_diverse else "are still"
     return (
-        f"The generated samples {course} much alike: their mean distance (of text: share of distinct tokens) is "
-        f"{generated:.3g}, that of real samples {real:.3g}. This is how mode collapse looks. Compare the sample grids; "
-        "then try a lower generator learning rate, more discriminator steps for each generator step, R1 or a gradient "
-        "penalty, a minibatch standard deviation layer in the discriminator, or a larger batch."
+        f"The generated samples {course} much alike: their mean distance (with classes, within them; of text: share of "
+        f"distinct tokens) is {generated:.3g}, that of real samples {real:.3g}. This is how mode collapse looks. Compare the "
+        "sample grids; then try a lower generator learning rate, more discriminator steps for each generator step, the "
+        "relativistic loss with R1 and R2, a minibatch standard deviation layer in the discriminator, or a larger batch."
     )
 
 
@@ -343,18 +343,24 @@ def non_finite_advice(names: list[str], step: int, checkpoint_path: str | Path |
 
 
 def diversity_stats(
-    generated: Tensor, real: Tensor, *, generated_mask: Tensor | None = None, real_mask: Tensor | None = None
+    generated: Tensor,
+    real: Tensor,
+    labels: Tensor | None = None,
+    *,
+    generated_mask: Tensor | None = None,
+    real_mask: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """What a train row says of diversity, generated beside real: of token ids (int64) the distinct shares, else distances.
 
     Args:
         generated: (B, ...) samples in the networks' space.
         real: (B, ...) likewise.
+        labels: (B,) classes of both, of a conditional model: distances are those within classes.
         generated_mask: (B, T) bool, the tokens that count, of token ids.
         real_mask: Likewise.
     """
     if generated.dtype != torch.int64:
-        return {"generator/diversity": diversity(generated), "real/diversity": diversity(real)}
+        return {"generator/diversity": diversity(generated, labels), "real/diversity": diversity(real, labels)}
     return {
         f"{who}/{name}": share
         for who, tokens, mask in (("generator", generated, generated_mask), ("real", real, real_mask))
@@ -389,14 +395,18 @@ def distinct_shares(tokens: Tensor, mask: Tensor | None = None, *, max_samples: 
 
 
 @torch.no_grad()
-def diversity(samples: Tensor, *, max_samples: int = 64) -> Tensor:
+def diversity(samples: Tensor, labels: Tensor | None = None, *, max_samples: int = 64) -> Tensor:
     """Mean distance between the samples of a batch, per dimension: sqrt(mean squared difference), averaged over pairs.
+
+    Of samples with classes, over the pairs within a class, if there are any: a conditional generator that draws one picture
+    of each class still draws pictures that differ.
 
     One matrix product, from |a - b|² = |a|² + |b|² - 2ab. Nothing waits for the device and no gradient is kept. Between
     token ids (int64) there are no distances: of them it is the share of distinct tokens, see `distinct_shares`.
 
     Args:
         samples: (B, ...) tensor of any real dtype.
+        labels: (B,) classes, or None.
         max_samples: Only the first so many are compared.
 
     Returns:
@@ -411,5 +421,10 @@ def diversity(samples: Tensor, *, max_samples: int = 64) -> Tensor:
     with torch.autocast(flat.device.type, enabled=False):  # a bfloat16 product would be too coarse for it
         products = flat @ flat.T
     norms = products.diagonal()
-    squares = (norms[:, None] + norms[None, :] - 2 * products).clamp(min=0)
-    return squares.sqrt().sum() / (max(count * (count - 1), 1) * math.sqrt(max(dim, 1)))
+    distances = (norms[:, None] + norms[None, :] - 2 * products).clamp(min=0).sqrt() / math.sqrt(max(dim, 1))
+    pairs = ~torch.eye(count, dtype=torch.bool, device=flat.device)
+    if labels is not None:
+        classes = labels[:max_samples]
+        within = pairs & (classes[:, None] == classes[None, :])
+        pairs = torch.where(within.any(), within, pairs)
+    return (distances * pairs).sum() / pairs.sum().clamp(min=1)

@@ -121,7 +121,7 @@ class AdversarialObjective(Objective):
             self.modules["discriminator"].begin_step(context.step, context.progress, context.num_processes)
 
     def _diversities(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
-        return diversity_stats(fake, batch.samples)
+        return diversity_stats(fake, batch.samples, batch.labels)
 
     def _generate(self, networks: Networks, batch: Batch, context: StepContext, *, with_graph: bool) -> Tensor:
         generator = networks["generator"]
