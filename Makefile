@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: run test lint benchmark catalogue clean
 
 run: $(INSTALLED)  ## Sample a pretrained model, then train the default recipe on real handwritten digits (about 3 minutes).
-	$(BIN)/ganzoo sample dcgan-mnist --num 24 --seed 0 --show
+	$(BIN)/ganzoo sample stylegan2-mnist --num 24 --seed 0 --show
 	$(BIN)/ganzoo train dcgan-digits --output runs/dcgan-digits --resume
 	$(BIN)/ganzoo sample runs/dcgan-digits/pipeline --num 24 --seed 0 --output samples/dcgan-digits.png --show
 
