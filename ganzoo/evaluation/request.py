@@ -71,7 +71,7 @@ class Request:
         from ganzoo.data import load_data
 
         processor = self.pipeline.processor.revised(**self.data.processor)
-        return load_data(self.data, processor, split=split, progress=self.progress or None)
+        return load_data(self.data, processor, split=split, progress=None if self.progress else False)
 
     def result(self, name: str, value: float, **protocol: Any) -> MetricResult:
         """A number with what all numbers of this evaluation have in common."""
