@@ -1,11 +1,13 @@
-"""What the tests of several families need: counted weights; text networks, their tokens, their steps written out."""
+"""What the tests of networks and losses share: counted weights; a discriminator whose gradient is known; text networks, their
+tokens, their steps written out."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import ganzoo
+from ganzoo.modeling import DiscriminatorOutput
 from ganzoo.registry import get_family
 
 BOS, EOS, PAD = 0, 1, 2
@@ -17,6 +19,17 @@ def tiny_networks(family, **changes):
     torch.manual_seed(0)
     networks = ganzoo.create(family, **{**get_family(family).tiny, **changes})
     return [network.eval() for network in networks]
+
+
+class LinearDiscriminator(nn.Module):
+    """D(x) = w . x, whose input gradient is w everywhere."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
+        return [DiscriminatorOutput((samples * self.weight).flatten(1).sum(1), [])]
 
 
 def count(network: nn.Module) -> int:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from network_helpers import LinearDiscriminator
 from torch import Tensor, nn
 
 from ganzoo.errors import UserError
@@ -27,17 +28,6 @@ from ganzoo.losses import (
 class Output(NamedTuple):
     logits: Tensor
     features: list[Tensor]
-
-
-class Linear(nn.Module):
-    """D(x) = w . x, whose input gradient is w everywhere."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight)
-
-    def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[Output]:
-        return [Output((samples * self.weight).flatten(1).sum(1), [])]
 
 
 class Convolutional(nn.Module):
@@ -217,7 +207,7 @@ def test_average_over_outputs() -> None:
 @pytest.mark.parametrize("target", [1.0, 750.0])
 def test_gradient_penalty_of_a_linear_discriminator_is_exact(shape: tuple[int, ...], target: float) -> None:
     torch.manual_seed(0)
-    discriminator = Linear(torch.randn(shape, dtype=torch.float64))
+    discriminator = LinearDiscriminator(torch.randn(shape, dtype=torch.float64))
     real, fake = torch.randn(2, 7, *shape, dtype=torch.float64)
     penalty = gradient_penalty(discriminator, real, fake, target=target)
     weight = discriminator.weight.detach()
@@ -246,7 +236,7 @@ def test_gradient_penalty_looks_between_real_and_fake_at_one_place_per_sample() 
 
 
 def test_gradient_penalty_refuses_unpaired_samples_and_a_zero_target() -> None:
-    discriminator = Linear(torch.ones(3))
+    discriminator = LinearDiscriminator(torch.ones(3))
     with pytest.raises(UserError, match="gradient penalty.*one shape"):
         gradient_penalty(discriminator, torch.zeros(4, 3), torch.zeros(2, 3))
     with pytest.raises(UserError, match="target"):
@@ -254,14 +244,16 @@ def test_gradient_penalty_refuses_unpaired_samples_and_a_zero_target() -> None:
 
 
 def test_gradient_penalty_of_a_flat_discriminator_has_a_finite_gradient() -> None:
-    discriminator = Linear(torch.zeros(3))
+    discriminator = LinearDiscriminator(torch.zeros(3))
     penalty = gradient_penalty(discriminator, torch.ones(4, 3), torch.zeros(4, 3))
     penalty.backward()
     assert penalty == 1 and discriminator.weight.grad.isfinite().all()
 
 
 def test_zero_centred_penalty_of_a_linear_discriminator_is_exact() -> None:
-    discriminator = Linear(torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    discriminator = LinearDiscriminator(
+        torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    )
     penalty = zero_centred_penalty(discriminator, torch.zeros(7, 3, 4, dtype=torch.float64))
     penalty.backward()
     torch.testing.assert_close(penalty.detach(), discriminator.weight.detach().square().sum() / 2)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from network_helpers import LinearDiscriminator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from training_helpers import NO_BATCH_STATISTICS, RECIPE, make_trainer
@@ -20,12 +21,12 @@ import ganzoo
 from ganzoo.errors import UserError
 from ganzoo.families.image.dcgan import DCGANConfig
 from ganzoo.losses import dragan_penalty, mean_feature_matching, top_logits
-from ganzoo.modeling import DiscriminatorOutput
 from ganzoo.nn import MinibatchDiscrimination, normalisation, pack
 from ganzoo.training.objective_sections import AdversarialConfig
 from ganzoo.training.objectives.adversarial import AdversarialObjective
 from ganzoo.training.objectives.base import Batch, StepContext
 from ganzoo.training.trackers import read_rows
+from ganzoo.training.trainer import Trainer
 
 
 class Output(NamedTuple):
@@ -261,6 +262,15 @@ def test_minibatch_options_add_their_planes() -> None:
 
 def test_a_packed_discriminator_judges_neighbours_together() -> None:
     trainer = make_trainer(**NO_BATCH_STATISTICS, **{"objective.packing": 2})
+    seen, real = watched(trainer)
+    trainer.train_step()
+    assert {tuple(pictures.shape) for pictures in seen} == {(4, 2, 8, 8)}
+    expected = torch.stack([torch.cat([real[0][2 * i], real[0][2 * i + 1]]) for i in range(4)])
+    torch.testing.assert_close(seen[0], expected)
+
+
+def watched(trainer: Trainer) -> tuple[list[Tensor], list[Tensor]]:
+    """What the discriminator is shown, and the real samples of its updates; both grow as the trainer steps."""
     seen, real = [], []
     trainer.networks["discriminator"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     original = trainer.objective.discriminator_loss
@@ -270,21 +280,7 @@ def test_a_packed_discriminator_judges_neighbours_together() -> None:
         return original(networks, batch, context)
 
     trainer.objective.discriminator_loss = remember
-    trainer.train_step()
-    assert {tuple(pictures.shape) for pictures in seen} == {(4, 2, 8, 8)}
-    expected = torch.stack([torch.cat([real[0][2 * i], real[0][2 * i + 1]]) for i in range(4)])
-    torch.testing.assert_close(seen[0], expected)
-
-
-class Linear(nn.Module):
-    """A discriminator whose logit is the inner product with fixed weights."""
-
-    def __init__(self, weights: Tensor) -> None:
-        super().__init__()
-        self.weights = nn.Parameter(weights)
-
-    def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
-        return [DiscriminatorOutput((samples * self.weights).flatten(1).sum(1), [])]
+    return seen, real
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1], ids=["as they are", "noisy: with a pass of their own"])
@@ -296,7 +292,7 @@ def test_penalties_of_packs_are_those_of_one_sample_of_its_channels(noise) -> No
     config = AdversarialConfig(
         packing=3, penalties=[{"type": kind, "weight": 1.0} for kind in kinds], instance_noise=noise
     )
-    networks = {"generator": nn.Linear(1, 1), "discriminator": Linear(weights)}
+    networks = {"generator": nn.Linear(1, 1), "discriminator": LinearDiscriminator(weights)}
     objective = AdversarialObjective(config)
     objective._generate = lambda *_, **__: torch.randn(12, 2, 4, 4)
     context = StepContext(0, 0.0, lambda network, count: None, nullcontext)
@@ -319,18 +315,10 @@ def test_layer_normalisation_is_over_each_sample() -> None:
 # --------------------------------------------------------------------------------------------------------------- in recipes
 
 
-def test_instance_noise_falls_linearly_to_zero(monkeypatch) -> None:
+def test_instance_noise_falls_linearly_to_zero() -> None:
     changes = {"objective.instance_noise": 0.8, "objective.instance_noise_until": 0.5, "training.steps": 8}
     trainer = make_trainer(**NO_BATCH_STATISTICS, **changes)
-    seen, real = [], []
-    trainer.networks["discriminator"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
-    original = trainer.objective.discriminator_loss
-
-    def remember(networks, batch, context):
-        real.append(batch.samples)
-        return original(networks, batch, context)
-
-    monkeypatch.setattr(trainer.objective, "discriminator_loss", remember)
+    seen, real = watched(trainer)
     for step in range(8):
         seen.clear()
         trainer.train_step()
