@@ -223,7 +223,7 @@ def main() -> int:
             runs += rows
             table.append(summary(rows))
     print(as_markdown(table))
-    if arguments.steps is None and arguments.seeds >= 5 and len(arguments.data) == len(FULL):
+    if arguments.steps is None and arguments.seeds >= 3 and len(arguments.data) == len(FULL):
         write(runs, pictures)
     missed = [
         row
