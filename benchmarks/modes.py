@@ -3,6 +3,7 @@
     python benchmarks/modes.py                           # ring and grid, ten seeds each
     python benchmarks/modes.py --seeds 2 --data grid     # a first look
     python benchmarks/modes.py --methods recipe          # this alone; what was measured of the other stays
+                                                         # (results are written of both mixtures, from three seeds on)
     python benchmarks/modes.py --keep FOLDER             # remembers each run: stopped and started again, it goes on
     python benchmarks/modes.py --check                   # end with 1 where a seed of a recipe misses a mode, or 95 %
 
