@@ -10,7 +10,7 @@
 `Trainer.train_step` with all that it does; in "bf16" gradient penalties are in fp32, in "bf16, penalties too" they are not.
 
 Seconds on a CPU are those of the process, so that others on the machine count little; images are real ones, of each of the
-discriminator's updates. The published projects' rows were measured on another machine (one core of an AMD Zen 5, fp32).
+discriminator's updates. The published projects' rows were measured in fp32 on one core of an AMD Zen 5.
 """
 
 from __future__ import annotations
