@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -99,6 +99,38 @@ class GANConfig(BaseModel):
 
         head = {"model_type": MODEL_TYPE, "family": self.family, "role": role, "ganzoo_version": __version__}
         return json.dumps({**head, **self.model_dump(mode="json")}, indent=2) + "\n"
+
+
+class SpectralNormConfig(GANConfig):
+    """Of a discriminator that can have spectral norm: it calls `ganzoo.nn.normalise_spectrally` once it is built."""
+
+    discriminator_norm: Literal["spectral", "none"] = Field(
+        "none",
+        description="Normalisation in the discriminator: spectral = of every layer's weight (Miyato et al., 2018).",
+    )
+
+
+class MinibatchDiscriminationConfig(GANConfig):
+    """Of a discriminator that can see how alike a batch is: a `ganzoo.nn.MinibatchLogit` behind its features."""
+
+    minibatch_discrimination: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Learned measures of how alike a batch's samples are (Salimans et al., 2016); 0 for none.",
+    )
+
+
+class MinibatchConfig(MinibatchDiscriminationConfig):
+    """Of one that can also see how much a batch varies, by the same layer."""
+
+    minibatch_std: bool = Field(
+        False, description="Show the discriminator how much the samples of a batch differ (Karras et al., 2018)."
+    )
+
+
+class StabilisedConfig(MinibatchConfig, SpectralNormConfig):
+    """Of a discriminator that can have all of it."""
 
 
 class ImageGANConfig(GANConfig):

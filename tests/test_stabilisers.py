@@ -246,18 +246,16 @@ def test_some_discriminators_see_the_whole_batch(option) -> None:
     assert all(parameter.grad.any() for parameter in network.parameters())
 
 
-def test_minibatch_options_add_their_planes() -> None:
+def test_minibatch_options_add_to_the_logits() -> None:
     network, pictures = discriminators(minibatch_discrimination=5, minibatch_std=True)
-    hidden = network(pictures)[0].features[-1]
-    assert network.to_logit.weight.shape == (1, 8 + 5 + 1, 4, 4)
-    closeness = slow_closeness(hidden, network.minibatch.weight)
-    planes = closeness[:, :, None, None].expand(-1, -1, 4, 4)
-    stacked = torch.cat([hidden, planes], dim=1)
-    groups = stacked.reshape(4, 2, -1)  # samples 0, 2, 4, 6 and 1, 3, 5, 7
+    (output,) = network(pictures)
+    hidden = output.features[-1]
+    closeness = slow_closeness(hidden.mean(dim=(2, 3)), network.minibatch.discrimination.weight)
+    groups = hidden.reshape(4, 2, -1)  # samples 0, 2, 4, 6 and 1, 3, 5, 7
     spread = (groups.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=1).repeat(4)
-    stacked = torch.cat([stacked, spread[:, None, None, None].expand(-1, 1, 4, 4)], dim=1)
-    expected = F.conv2d(stacked, network.to_logit.weight).flatten()
-    torch.testing.assert_close(network(pictures)[0].logits, expected)
+    measures = torch.cat([closeness, spread[:, None]], dim=1)
+    alone = F.conv2d(hidden, network.to_logit.weight).flatten()
+    torch.testing.assert_close(output.logits, alone + measures @ network.minibatch.to_logit.weight[0])
 
 
 def test_a_packed_discriminator_judges_neighbours_together() -> None:

@@ -7,7 +7,6 @@ from ganzoo.nn.equalised import (
     EqualisedConv2d,
     EqualisedLinear,
     EqualisedUpsampleConv2d,
-    minibatch_std,
 )
 from ganzoo.nn.grouped import GroupedConv2d
 from ganzoo.nn.layers import (
@@ -20,7 +19,7 @@ from ganzoo.nn.layers import (
     normalisation,
     pack,
 )
-from ganzoo.nn.minibatch import MinibatchDiscrimination
+from ganzoo.nn.minibatch import MinibatchDiscrimination, MinibatchLogit, minibatch_std
 from ganzoo.nn.modulated import ModulatedConv2d
 from ganzoo.nn.pixel_norm import PixelNorm
 from ganzoo.nn.rectifiers import rectify
@@ -33,6 +32,7 @@ from ganzoo.nn.residual import (
     norm_and_rectify,
     sum_pixels,
 )
+from ganzoo.nn.spectral_norm import normalise_spectrally
 
 __all__ = [
     "ConditionalBatchNorm2d",
@@ -48,6 +48,7 @@ __all__ = [
     "JudgeWhole",
     "Maxout",
     "MinibatchDiscrimination",
+    "MinibatchLogit",
     "ModulatedConv2d",
     "PixelNorm",
     "ProjectLatents",
@@ -62,6 +63,7 @@ __all__ = [
     "minibatch_std",
     "norm_and_rectify",
     "normalisation",
+    "normalise_spectrally",
     "pack",
     "rectify",
     "sum_pixels",

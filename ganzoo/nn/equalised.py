@@ -1,6 +1,6 @@
-"""Layers of progressive growing and StyleGAN: equalised learning rate, minibatch standard deviation.
+"""Layers of progressive growing and StyleGAN: equalised learning rate.
 
-Karras et al. (2018, https://arxiv.org/abs/1710.10196), sections 3 and 4.1.
+Karras et al. (2018, https://arxiv.org/abs/1710.10196), section 4.1.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ganzoo.nn.grouped import Geometry, convolve
 from ganzoo.nn.residual import upsample_convolve
-from ganzoo.precision import widen
 
 # Gain of weights before a (leaky) rectifier that keeps the variance of what flows through (He et al., 2015).
 HE_GAIN = math.sqrt(2)
@@ -115,33 +114,3 @@ def _prepare(
 
 def _bias(layer: nn.Linear | nn.Conv2d) -> Tensor | None:
     return layer.bias if layer.bias is None or layer.lr_multiplier == 1 else layer.bias * layer.lr_multiplier
-
-
-def minibatch_std(hidden: Tensor, group_size: int = 4, num_channels: int = 1) -> Tensor:
-    """Appends how much samples of a group differ, so that a discriminator sees a lack of variety (section 3).
-
-    The standard deviation over the group of each feature at each place, averaged over places and features: one number a
-    group (and appended channel), the same at every pixel of every sample of the group. The samples of a group lie
-    batch / group_size apart, so that neighbours in a batch (of one class, or augmented alike) are in different groups.
-
-    Args:
-        hidden: (B, C, H, W); float32 arithmetic inside.
-        group_size: Samples compared with each other. Where the batch is not a multiple of it, its largest smaller
-            divisor is taken; the whole batch where that would be 1.
-        num_channels: Channels to append, each the average over its share of the features (1 in the paper); must divide C.
-
-    Returns:
-        (B, C + num_channels, H, W).
-    """
-    batch, channels, height, width = hidden.shape
-    group = _group_size(batch, group_size)
-    groups = widen(hidden).reshape(group, batch // group, num_channels, channels // num_channels, height, width)
-    variance = (groups - groups.mean(dim=0)).square().mean(dim=0)  # 30 times as fast as Tensor.var over this dimension
-    deviation = torch.sqrt(variance + 1e-8).mean(dim=(2, 3, 4))
-    planes = deviation.repeat(group, 1)[:, :, None, None].expand(-1, -1, height, width)
-    return torch.cat([hidden, planes.to(hidden.dtype)], dim=1)
-
-
-def _group_size(batch: int, wanted: int) -> int:
-    divisors = [size for size in range(2, min(wanted, batch) + 1) if batch % size == 0]
-    return divisors[-1] if divisors else batch

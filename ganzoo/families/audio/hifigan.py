@@ -19,13 +19,13 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized
 
 from ganzoo.config import AudioGANConfig
 from ganzoo.errors import UserError
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Vocoder
-from ganzoo.nn import check_labels
+from ganzoo.nn import check_labels, normalise_spectrally
 from ganzoo.nn.convolution1d import Conv1d, ConvTranspose1d
 from ganzoo.registry import register_family
 from ganzoo.spectral import MelConfig, log_mel
@@ -355,9 +355,8 @@ class HiFiGANDiscriminator(Discriminator):
         self.periods = nn.ModuleList(PeriodDiscriminator(period, config.period_width) for period in config.periods)
         self.scales = nn.ModuleList(ScaleDiscriminator(config.scale_width) for _ in range(config.num_scales))
         # The first scale sees the waveform itself; spectral norm made its training stable (paper, section 2.3).
-        for module in list(self.scales[:1].modules()):
-            if isinstance(module, nn.Conv1d):
-                spectral_norm(module)
+        for scale in self.scales[:1]:
+            normalise_spectrally(scale)
 
     def prepare_for_training(self) -> None:
         add_weight_norm(self)

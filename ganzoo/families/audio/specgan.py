@@ -20,10 +20,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ganzoo.config import AudioGANConfig
+from ganzoo.config import AudioGANConfig, StabilisedConfig
 from ganzoo.errors import UserError
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import check_labels
+from ganzoo.nn import MinibatchLogit, check_labels, normalise_spectrally
 from ganzoo.nn.audio import (
     DenseStart,
     ProjectionHead,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 KERNEL_SIZE = 5
 
 
-class SpecGANConfig(AudioGANConfig):
+class SpecGANConfig(StabilisedConfig, AudioGANConfig):
     """Config of the SpecGAN pair."""
 
     length: int = Field(
@@ -149,7 +149,10 @@ class SpecGANDiscriminator(Discriminator):
         self.layers = nn.ModuleList(SameConv2d(inputs, outputs, KERNEL_SIZE, 2) for inputs, outputs in layers)
         self.activation = nn.LeakyReLU(0.2)
         self.head = ProjectionHead(hidden[-1], config.start_size, num_classes=config.num_classes)
+        self.minibatch = MinibatchLogit(hidden[-1], config.minibatch_discrimination, config.minibatch_std)
         init_glorot_(self)
+        if config.discriminator_norm == "spectral":
+            normalise_spectrally(self)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
@@ -157,7 +160,7 @@ class SpecGANDiscriminator(Discriminator):
         for layer in self.layers:
             hidden = self.activation(layer(hidden))
             features.append(hidden)
-        return [DiscriminatorOutput(self.head(hidden, labels), features)]
+        return [DiscriminatorOutput(self.minibatch(self.head(hidden, labels), hidden), features)]
 
 
 @register_family("specgan", modality="audio", paper="https://arxiv.org/abs/1802.04208")

@@ -21,9 +21,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ganzoo.config import AudioGANConfig
+from ganzoo.config import AudioGANConfig, StabilisedConfig
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import check_labels
+from ganzoo.nn import MinibatchLogit, check_labels, normalise_spectrally
 from ganzoo.nn.audio import (
     DenseStart,
     NearestConv1d,
@@ -42,7 +42,7 @@ STRIDE = 4
 SHUFFLED_LAYERS = 4
 
 
-class WaveGANConfig(AudioGANConfig):
+class WaveGANConfig(StabilisedConfig, AudioGANConfig):
     """Config of the WaveGAN pair."""
 
     length: int = Field(
@@ -155,7 +155,10 @@ class WaveGANDiscriminator(Discriminator):
         self.activation = LeakyReLU(0.2)
         self.phase_shuffle = PhaseShuffle(config.phase_shuffle)
         self.head = ProjectionHead(hidden[-1], (config.start,), num_classes=config.num_classes)
+        self.minibatch = MinibatchLogit(hidden[-1], config.minibatch_discrimination, config.minibatch_std)
         init_glorot_(self)
+        if config.discriminator_norm == "spectral":
+            normalise_spectrally(self)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
@@ -166,7 +169,7 @@ class WaveGANDiscriminator(Discriminator):
             features.append(hidden)
             if number < shuffled:
                 hidden = self.phase_shuffle(hidden)
-        return [DiscriminatorOutput(self.head(hidden, labels), features)]
+        return [DiscriminatorOutput(self.minibatch(self.head(hidden, labels), hidden), features)]
 
 
 def _up(config: WaveGANConfig, inputs: int, outputs: int, stride: int, *, bias: bool = True) -> nn.Module:

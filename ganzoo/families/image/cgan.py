@@ -14,15 +14,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganzoo.config import ImageGANConfig
+from ganzoo.config import ImageGANConfig, StabilisedConfig
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import Maxout, check_labels, init_he_
+from ganzoo.nn import Maxout, MinibatchLogit, check_labels, init_he_, normalise_spectrally
 from ganzoo.registry import register_family
 
 LABEL_PIECES = 5
 
 
-class CGANConfig(ImageGANConfig):
+class CGANConfig(StabilisedConfig, ImageGANConfig):
     """Config of the conditional pair; by default the paper's for the ten digits."""
 
     num_classes: int = Field(10, ge=2, le=100_000, description="Number of classes; this family always has some.")
@@ -74,14 +74,17 @@ class CGANDiscriminator(Discriminator):
         self.joint = Maxout(config.picture_units + config.label_units, config.joint_units, 4)
         self.output = nn.Linear(config.joint_units, 1)
         self.dropout = nn.Dropout(config.dropout)
+        self.minibatch = MinibatchLogit(config.joint_units, config.minibatch_discrimination, config.minibatch_std)
         _init_(self)
+        if config.discriminator_norm == "spectral":
+            normalise_spectrally(self)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
         of_labels = self.from_labels(labels).unflatten(1, (-1, LABEL_PIECES)).amax(dim=2)
         hidden = self.dropout(torch.cat([self.from_picture(samples.flatten(1)), of_labels], dim=1))
         joint = self.dropout(self.joint(hidden))
-        return [DiscriminatorOutput(self.output(joint)[:, 0], [hidden, joint])]
+        return [DiscriminatorOutput(self.minibatch(self.output(joint)[:, 0], joint), [hidden, joint])]
 
 
 def _init_(network: CGANGenerator | CGANDiscriminator) -> None:

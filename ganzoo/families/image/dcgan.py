@@ -16,25 +16,24 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
-from ganzoo.config import ImageGANConfig
+from ganzoo.config import ImageGANConfig, MinibatchConfig
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
 from ganzoo.nn import (
     Conv2d,
     ConvTranspose2d,
     JudgeWhole,
-    MinibatchDiscrimination,
+    MinibatchLogit,
     ProjectLatents,
     check_labels,
     init_normal_,
-    minibatch_std,
     normalisation,
+    normalise_spectrally,
 )
 from ganzoo.registry import register_family
 
 
-class DCGANConfig(ImageGANConfig):
+class DCGANConfig(MinibatchConfig, ImageGANConfig):
     """Config of the DCGAN pair."""
 
     resolution: int = Field(64, ge=8, le=256, description="Height and width in pixels; a power of two from 8 to 256.")
@@ -52,15 +51,6 @@ class DCGANConfig(ImageGANConfig):
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout after each of the discriminator's hidden layers.")
     label_dim: int = Field(50, ge=1, le=1024, description="Size of the label embeddings of a conditional model.")
-    minibatch_discrimination: int = Field(
-        0,
-        ge=0,
-        le=1024,
-        description="Learned measures of how alike a batch's samples are (Salimans et al., 2016); 0 for none.",
-    )
-    minibatch_std: bool = Field(
-        False, description="Show the discriminator how much the samples of a batch differ (Karras et al., 2018)."
-    )
 
     @property
     def hidden_channels(self) -> list[int]:
@@ -117,15 +107,12 @@ class DCGANDiscriminator(Discriminator):
         blocks = [_down(config.channels + conditional, hidden[0], first, config.dropout)]
         blocks += [_down(narrow, wide, norm, config.dropout) for narrow, wide in zip(hidden, hidden[1:], strict=False)]
         self.blocks = nn.ModuleList(blocks)
-        measures = config.minibatch_discrimination
-        self.minibatch = MinibatchDiscrimination(hidden[-1] * 16, measures) if measures else None
-        self.to_logit = JudgeWhole(hidden[-1] + measures + config.minibatch_std, 1, 4, bias=False)
+        self.to_logit = JudgeWhole(hidden[-1], 1, 4, bias=False)
+        self.minibatch = MinibatchLogit(hidden[-1], config.minibatch_discrimination, config.minibatch_std)
         init_normal_(self)
         _init_labels(self.label_embedding)
         if norm == "spectral":
-            for module in list(self.modules()):
-                if isinstance(module, nn.Conv2d):
-                    spectral_norm(module)
+            normalise_spectrally(self)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
@@ -137,11 +124,7 @@ class DCGANDiscriminator(Discriminator):
         for block in self.blocks:
             hidden = block(hidden)
             features.append(hidden)
-        if self.minibatch is not None:
-            hidden = self.minibatch(hidden)
-        if self.config.minibatch_std:
-            hidden = minibatch_std(hidden)
-        logits = self.to_logit(hidden).flatten()
+        logits = self.minibatch(self.to_logit(hidden).flatten(), hidden)
         return [DiscriminatorOutput(logits, features)]
 
 

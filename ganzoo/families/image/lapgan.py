@@ -24,10 +24,10 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from ganzoo.config import ImageGANConfig
+from ganzoo.config import ImageGANConfig, StabilisedConfig
 from ganzoo.errors import UserError
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import Conv2d, check_labels, init_he_
+from ganzoo.nn import Conv2d, MinibatchLogit, check_labels, init_he_, normalise_spectrally
 from ganzoo.nn.growing import Growing, shrink
 from ganzoo.registry import register_family
 
@@ -78,7 +78,7 @@ def from_pyramid(pyramid: list[Tensor]) -> Tensor:
 # ------------------------------------------------------------------------------------------------------------ the networks
 
 
-class LAPGANConfig(ImageGANConfig):
+class LAPGANConfig(StabilisedConfig, ImageGANConfig):
     """Config of the LAPGAN pair: of one generator and one discriminator a level, inside two networks."""
 
     resolution: int = Field(32, ge=8, le=256, description="Height and width in pixels; a power of two from 8 to 256.")
@@ -205,13 +205,15 @@ class LAPGANDiscriminator(_ByLevel, Discriminator):
         finer = [_PictureDiscriminator(config, size) for size in config.sizes[1:]]
         self.levels = nn.ModuleList([_FirstDiscriminator(config), *finer])
         _init_he_(self)
+        if config.discriminator_norm == "spectral":
+            normalise_spectrally(self)
         self.begin_at_top(len(finer))
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
         level = self.upper_level
         logits, features = self.levels[level](shrink(samples, self.config.sizes[level]), labels)
-        return [DiscriminatorOutput(logits.flatten(), features)]
+        return [DiscriminatorOutput(logits, features)]
 
 
 class _FirstGenerator(nn.Module):
@@ -233,7 +235,7 @@ class _FirstGenerator(nn.Module):
 
 
 class _FirstDiscriminator(nn.Module):
-    """The coarsest pictures -> logits (B, 1) and features, by dense layers."""
+    """The coarsest pictures -> logits (B,) and features, by dense layers."""
 
     def __init__(self, config: LAPGANConfig) -> None:
         super().__init__()
@@ -244,12 +246,14 @@ class _FirstDiscriminator(nn.Module):
             nn.Sequential(nn.Linear(size, units), nn.ReLU(), nn.Dropout(config.dropout)) for size in (inputs, units)
         )
         self.to_logit = nn.Linear(units, 1)
+        self.minibatch = MinibatchLogit(units, config.minibatch_discrimination, config.minibatch_std)
 
     def forward(self, pictures: Tensor, labels: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         first, second = self.layers
         first_hidden = first(_beside(pictures.flatten(1), self.label_embedding, labels))
         second_hidden = second(first_hidden)
-        return self.to_logit(second_hidden), [first_hidden, second_hidden]
+        logits = self.minibatch(self.to_logit(second_hidden)[:, 0], second_hidden)
+        return logits, [first_hidden, second_hidden]
 
 
 class _BandGenerator(nn.Module):
@@ -270,7 +274,7 @@ class _BandGenerator(nn.Module):
 
 
 class _PictureDiscriminator(nn.Module):
-    """Pictures (B, channels, size, size) -> logits (B, 1) and features, by two convolutions of stride 2."""
+    """Pictures (B, channels, size, size) -> logits (B,) and features, by two convolutions of stride 2."""
 
     def __init__(self, config: LAPGANConfig, size: int) -> None:
         super().__init__()
@@ -279,11 +283,13 @@ class _PictureDiscriminator(nn.Module):
         self.second = _convolution(config, config.width + (self.label_plane is not None), config.width, stride=2)
         self.dropout = nn.Dropout(config.dropout)
         self.to_logit = nn.Linear(config.width * (size // 4) ** 2, 1)
+        self.minibatch = MinibatchLogit(config.width, config.minibatch_discrimination, config.minibatch_std)
 
     def forward(self, pictures: Tensor, labels: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         first = self.first(pictures).relu()
         second = self.second(_with_plane(first, self.label_plane, labels)).relu()
-        return self.to_logit(self.dropout(second).flatten(1)), [first, second]
+        logits = self.to_logit(self.dropout(second).flatten(1))[:, 0]
+        return self.minibatch(logits, second), [first, second]
 
 
 def _convolution(config: LAPGANConfig, inputs: int, outputs: int, stride: int = 1) -> Conv2d:

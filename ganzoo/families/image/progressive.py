@@ -24,16 +24,18 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganzoo.config import ImageGANConfig
+from ganzoo.config import ImageGANConfig, MinibatchDiscriminationConfig, SpectralNormConfig
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
 from ganzoo.nn import (
     HE_GAIN,
     EqualisedConv2d,
     EqualisedLinear,
     EqualisedUpsampleConv2d,
+    MinibatchLogit,
     PixelNorm,
     check_labels,
     minibatch_std,
+    normalise_spectrally,
     rectify,
 )
 from ganzoo.nn.growing import Growing, enlarge, shrink
@@ -42,7 +44,7 @@ from ganzoo.registry import register_family
 START = 4  # pixels of level 0
 
 
-class ProgressiveConfig(ImageGANConfig):
+class ProgressiveConfig(MinibatchDiscriminationConfig, SpectralNormConfig, ImageGANConfig):
     """Config of the progressive pair."""
 
     resolution: int = Field(
@@ -148,6 +150,9 @@ class ProgressiveDiscriminator(Growing, Discriminator):
         classifies = config.num_classes is not None and config.conditioning == "classifier"
         self.label_embedding = nn.Embedding(config.num_classes, channels[0]) if projects else None
         self.to_classes = EqualisedLinear(channels[0], config.num_classes) if classifies else None
+        self.minibatch = MinibatchLogit(channels[0], config.minibatch_discrimination)
+        if config.discriminator_norm == "spectral":
+            normalise_spectrally(self)
         self.begin_at_top(len(channels) - 1)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
@@ -167,7 +172,7 @@ class ProgressiveDiscriminator(Growing, Discriminator):
             embedded = self.label_embedding(labels) * hidden.shape[1] ** -0.5
             logits = logits + (embedded.to(hidden.dtype) * hidden).sum(dim=1)
         classes = None if self.to_classes is None else self.to_classes(hidden)
-        return [DiscriminatorOutput(logits, [*features, hidden], classes)]
+        return [DiscriminatorOutput(self.minibatch(logits, hidden), [*features, hidden], classes)]
 
 
 class _Start(nn.Module):

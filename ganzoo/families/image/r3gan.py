@@ -18,9 +18,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ganzoo.config import ImageGANConfig
+from ganzoo.config import ImageGANConfig, StabilisedConfig
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import check_labels
+from ganzoo.nn import MinibatchLogit, check_labels, normalise_spectrally
 from ganzoo.nn.grouped import GroupedConv2d
 from ganzoo.nn.rectifiers import rectify
 from ganzoo.nn.resample import downsample, upsample
@@ -31,7 +31,7 @@ BINOMIAL = (1, 2, 1)
 RECTIFIER_GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # keeps the variance through one
 
 
-class R3GANConfig(ImageGANConfig):
+class R3GANConfig(StabilisedConfig, ImageGANConfig):
     """Config of the R3GAN pair."""
 
     resolution: int = Field(32, ge=8, le=512, description="Height and width in pixels; a power of two from 8 to 512.")
@@ -114,8 +114,12 @@ class R3GANDiscriminator(Discriminator):
         self.gather = nn.Parameter(torch.empty(4, 4, widths[-1]))
         self.to_logit = nn.Linear(widths[-1], config.label_dim if conditional else 1, bias=False)
         self.label_embedding = nn.Embedding(config.num_classes, config.label_dim) if conditional else None
-        _init(self, config)
+        self.minibatch = MinibatchLogit(widths[-1], config.minibatch_discrimination, config.minibatch_std)
+        spectral = config.discriminator_norm == "spectral"
+        _init(self, config, last=1.0 if spectral else 0.0)  # zero has no largest singular value to divide by
         nn.init.normal_(self.gather, 0.0, 1 / 4)  # fan-in 16
+        if spectral:
+            normalise_spectrally(self)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
@@ -127,10 +131,10 @@ class R3GANDiscriminator(Discriminator):
         rows = hidden.permute(0, 2, 3, 1)
         vector = self.to_logit((rows * self.gather.to(rows.dtype)).sum((1, 2)))
         if self.label_embedding is None:
-            return [DiscriminatorOutput(vector.squeeze(1), features)]
+            return [DiscriminatorOutput(self.minibatch(vector.squeeze(1), hidden), features)]
         wanted = self.label_embedding(labels).to(vector.dtype)
         logits = (vector * wanted).sum(1) * self.config.label_dim**-0.5
-        return [DiscriminatorOutput(logits, features)]
+        return [DiscriminatorOutput(self.minibatch(logits, hidden), features)]
 
 
 class _Block(nn.Module):
@@ -157,14 +161,14 @@ def _change(inputs: int, outputs: int) -> nn.Module:
     return nn.Identity() if inputs == outputs else GroupedConv2d(inputs, outputs, 1, bias=False)
 
 
-def _init(network: nn.Module, config: R3GANConfig) -> None:
+def _init(network: nn.Module, config: R3GANConfig, last: float = 0.0) -> None:
     """Weights N(0, gain / sqrt(fan-in)), biases 0.
 
-    In the blocks the gain is the rectifier's times blocks^(-1/4), counted over the whole network, and the last convolution
-    is zero (Fixup: Zhang et al., 2019, section 3, with three layers a block); elsewhere it is 1.
+    In the blocks the gain is the rectifier's times blocks^(-1/4), counted over the whole network, and that of the last
+    convolution is 0 (Fixup: Zhang et al., 2019, section 3, with three layers a block); elsewhere it is 1.
     """
     scaled = RECTIFIER_GAIN * (config.blocks * len(config.widths)) ** -0.25
-    gains = {"widen": scaled, "mix": scaled, "narrow": 0.0}
+    gains = {"widen": scaled, "mix": scaled, "narrow": last}
     for name, module in network.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             gain = gains.get(name.rpartition(".")[2], 1.0)

@@ -20,26 +20,27 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
-from ganzoo.config import ImageGANConfig
+from ganzoo.config import ImageGANConfig, MinibatchConfig
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
 from ganzoo.nn import (
     ConditionalBatchNorm2d,
     DiscriminatorBlock,
     GeneratorBlock,
     GroupedConv2d,
+    MinibatchLogit,
     Projection,
     check_labels,
     init_xavier_,
     norm_and_rectify,
+    normalise_spectrally,
     rectify,
     sum_pixels,
 )
 from ganzoo.registry import register_family
 
 
-class SNGANConfig(ImageGANConfig):
+class SNGANConfig(MinibatchConfig, ImageGANConfig):
     """Config of the SNGAN pair."""
 
     resolution: int = Field(
@@ -134,6 +135,7 @@ class ResidualDiscriminator(Discriminator):
         classifies = config.num_classes is not None and config.conditioning == "auxiliary"
         self.to_logit = Projection(inputs, None if classifies else config.num_classes)
         self.to_classes = nn.Linear(inputs, config.num_classes) if classifies else None
+        self.minibatch = MinibatchLogit(inputs, config.minibatch_discrimination, config.minibatch_std)
         init_xavier_(self.to_logit)
         if classifies:
             init_xavier_(self.to_classes)
@@ -146,8 +148,9 @@ class ResidualDiscriminator(Discriminator):
             features.append(hidden)
         pooled = self.pool(rectify(hidden))
         if self.to_classes is None:
-            return [DiscriminatorOutput(self.to_logit(pooled, labels), features)]
-        return [DiscriminatorOutput(self.to_logit(pooled), features, self.to_classes(pooled))]
+            return [DiscriminatorOutput(self.minibatch(self.to_logit(pooled, labels), hidden), features)]
+        logits = self.minibatch(self.to_logit(pooled), hidden)
+        return [DiscriminatorOutput(logits, features, self.to_classes(pooled))]
 
 
 class SNGANDiscriminator(ResidualDiscriminator):
@@ -157,9 +160,7 @@ class SNGANDiscriminator(ResidualDiscriminator):
 
     def __init__(self, config: SNGANConfig) -> None:
         super().__init__(config)
-        for module in list(self.modules()):
-            if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):
-                spectral_norm(module)
+        normalise_spectrally(self)
 
 
 @register_family("sngan", modality="image", paper="https://arxiv.org/abs/1802.05957")

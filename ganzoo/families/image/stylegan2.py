@@ -26,19 +26,21 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganzoo.config import ImageGANConfig
+from ganzoo.config import ImageGANConfig, MinibatchDiscriminationConfig, SpectralNormConfig
 from ganzoo.errors import UserError
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
 from ganzoo.nn import (
     HE_GAIN,
     EqualisedConv2d,
     EqualisedLinear,
+    MinibatchLogit,
     ModulatedConv2d,
     PixelNorm,
     blur,
     check_labels,
     downsample,
     minibatch_std,
+    normalise_spectrally,
     upsample,
 )
 from ganzoo.registry import register_family
@@ -48,7 +50,7 @@ SLOPE = 0.2  # of the leaky rectifiers below 0
 MEAN_DECAY = 0.995  # of the running mean of the styles, a batch
 
 
-class StyleGAN2Config(ImageGANConfig):
+class StyleGAN2Config(MinibatchDiscriminationConfig, SpectralNormConfig, ImageGANConfig):
     """Config of the StyleGAN2 pair."""
 
     resolution: int = Field(
@@ -273,6 +275,9 @@ class StyleGAN2Discriminator(Discriminator):
         self.hidden = EqualisedLinear(last * 4 * 4, last, gain=HE_GAIN)
         self.to_logit = EqualisedLinear(last, 1)
         self.label_embedding = nn.Embedding(config.num_classes, last) if config.num_classes is not None else None
+        self.minibatch = MinibatchLogit(last, config.minibatch_discrimination)
+        if config.discriminator_norm == "spectral":
+            normalise_spectrally(self)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
@@ -290,7 +295,7 @@ class StyleGAN2Discriminator(Discriminator):
         if self.label_embedding is not None:
             embedded = self.label_embedding(labels).to(hidden.dtype)
             logits = logits + (embedded * hidden).sum(dim=1) / hidden.shape[1] ** 0.5
-        return [DiscriminatorOutput(logits, features)]
+        return [DiscriminatorOutput(self.minibatch(logits, hidden), features)]
 
 
 def _cut(pictures: Tensor) -> Tensor:

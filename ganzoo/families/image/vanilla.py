@@ -19,15 +19,15 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ganzoo.config import ImageGANConfig, check_free
+from ganzoo.config import ImageGANConfig, StabilisedConfig, check_free
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import Maxout, check_labels
+from ganzoo.nn import Maxout, MinibatchLogit, check_labels, normalise_spectrally
 from ganzoo.registry import register_family
 
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=16_384)], ...], Field(min_length=1, max_length=16)]
 
 
-class VanillaConfig(ImageGANConfig):
+class VanillaConfig(StabilisedConfig, ImageGANConfig):
     """Config of the fully connected pair; by default close to the paper's for 28x28 digits."""
 
     resolution: int = Field(32, ge=4, le=256, description="Height and width of the pictures; a power of two.")
@@ -128,6 +128,9 @@ class VanillaDiscriminator(Discriminator):
         )
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
         self.output = _linear(widths[-1], 1, 1.0)
+        self.minibatch = MinibatchLogit(widths[-1], config.minibatch_discrimination, config.minibatch_std)
+        if config.discriminator_norm == "spectral":
+            normalise_spectrally(self)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
@@ -136,7 +139,7 @@ class VanillaDiscriminator(Discriminator):
         for layer in self.layers:
             hidden = self.dropout(layer(hidden))
             features.append(hidden)
-        return [DiscriminatorOutput(self.output(hidden)[:, 0], features)]
+        return [DiscriminatorOutput(self.minibatch(self.output(hidden)[:, 0], hidden), features)]
 
 
 def _with_labels(inputs: Tensor, labels: Tensor | None, num_classes: int | None) -> Tensor:

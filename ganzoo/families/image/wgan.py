@@ -19,7 +19,7 @@ from typing import Literal
 from pydantic import Field
 
 from ganzoo.families.image.sngan import ResidualDiscriminator, SNGANConfig, SNGANGenerator
-from ganzoo.nn import mean_pixels, normalisation
+from ganzoo.nn import mean_pixels, normalisation, normalise_spectrally
 from ganzoo.registry import register_family
 
 
@@ -29,8 +29,10 @@ class WGANConfig(SNGANConfig):
     generator_width: int = Field(
         128, ge=1, le=1024, description="Channels of the generator's blocks; with doubling, of the last."
     )
-    discriminator_norm: Literal["layer", "none"] = Field(
-        "layer", description="Normalisation in the discriminator, of each sample by itself, or none."
+    discriminator_norm: Literal["layer", "spectral", "none"] = Field(
+        "layer",
+        description="Normalisation in the discriminator: layer = of each sample by itself; spectral = of the weights (Miyato et "
+        "al., 2018).",
     )
 
 
@@ -43,12 +45,14 @@ class WGANGenerator(SNGANGenerator):
 
 
 class WGANDiscriminator(ResidualDiscriminator):
-    """The mean over the pixels; no spectral norm."""
+    """The mean over the pixels; no spectral norm unless it is asked for."""
 
     pool = staticmethod(mean_pixels)
 
     def __init__(self, config: WGANConfig) -> None:
         super().__init__(config, partial(normalisation, config.discriminator_norm))
+        if config.discriminator_norm == "spectral":
+            normalise_spectrally(self)
 
 
 @register_family("wgan", modality="image", paper="https://arxiv.org/abs/1704.00028")
