@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ganzoo.errors import GanzooError
 from ganzoo.training.curves import Chart, Series, charts_of, draw, number, smooth, thin
 from ganzoo.training.report import write_report
 from ganzoo.training.trackers import JsonlTracker
@@ -423,3 +424,10 @@ def test_thousands_of_rows_make_a_page_of_bearable_size(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     page_of(tmp_path)
     assert (tmp_path / "report.html").stat().st_size < 1_000_000
+
+
+def test_a_page_that_cannot_be_written_is_one_sentence_and_leaves_nothing(tmp_path):
+    (tmp_path / "report.html" / "mine").mkdir(parents=True)
+    with pytest.raises(GanzooError, match=r"cannot write .*report\.html: Is a directory"):
+        write_report(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

@@ -6,13 +6,14 @@ import json
 import math
 import os
 import re
+import resource
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ganzoo.errors import MissingPackageError
+from ganzoo.errors import GanzooError, MissingPackageError
 from ganzoo.training.trackers import JsonlTracker, ProgressBar, Trackers, create_trackers, duration, read_rows
 
 
@@ -114,7 +115,7 @@ def test_read_rows_skips_what_is_no_row(tmp_path):
 
 
 def test_samples_are_recorded_relative_to_the_run(tmp_path):
-    trackers = Trackers(JsonlTracker(tmp_path / "metrics.jsonl"))
+    trackers = Trackers(JsonlTracker(tmp_path / "metrics.jsonl"), folder=tmp_path)
     trackers.samples(500, tmp_path / "samples" / "step-00000500.png")
     trackers.close()
     assert read_rows(tmp_path / "metrics.jsonl") == [
@@ -222,3 +223,17 @@ def test_nothing_is_shown_when_hugging_face_bars_are_disabled(monkeypatch):
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_disk_that_fills_up_is_one_sentence_and_what_was_written_stays(tmp_path):
+    """The limit on the size of a file stops a write in the middle, as a full disk does."""
+    trackers = create_trackers(tmp_path, tensorboard=False)
+    trackers.log({"step": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(GanzooError, match=rf"cannot write {tmp_path}: File too large"):
+            trackers.log({"step": 2, "message": "x" * 2000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_rows(tmp_path / "metrics.jsonl") == [{"step": 1}]

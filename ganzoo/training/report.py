@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ganzoo.errors import MissingPackageError
+from ganzoo.files import write_text
 from ganzoo.training.curves import Chart, Series, charts_of, draw, number, smoothing_window
 from ganzoo.training.report_samples import MAX_SAMPLES, read_text, show_samples
 from ganzoo.training.report_style import SCRIPT, STYLE, escape, section, step_name
@@ -34,6 +35,9 @@ def write_report(run_dir: str | Path) -> Path:
 
     Returns:
         The path of the page.
+
+    Raises:
+        GanzooError: It cannot be written (no permission, disk full).
     """
     run_dir = Path(run_dir)
     rows = read_rows(run_dir / "metrics.jsonl")
@@ -52,9 +56,7 @@ def write_report(run_dir: str | Path) -> Path:
         section("Recipe", f'<div class="card"><pre>{escape(recipe)}</pre></div>') if recipe else "",
     ]
     path = run_dir / "report.html"
-    temporary = path.with_name("report.html.tmp")
-    temporary.write_text(_page(title, "\n".join(filter(None, sections))), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, _page(title, "\n".join(filter(None, sections))))
     return path
 
 

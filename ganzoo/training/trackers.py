@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from ganzoo.errors import MissingPackageError, require
+from ganzoo.files import explained_os_errors, write_bytes
 
 
 class Tracker(Protocol):
@@ -75,12 +76,7 @@ class JsonlTracker:
         content = "".join(to_json(row) + "\n" for row in rows).encode()
         if content == self.path.read_bytes():
             return
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
+        write_bytes(self.path, content)
 
     def close(self) -> None:
         self._file.close()
@@ -201,26 +197,32 @@ class TensorBoardTracker:
 
 
 class Trackers:
-    """Hands every row and every file of samples to each of its trackers, in order."""
+    """Hands every row and every file of samples to each of its trackers, in order.
 
-    def __init__(self, *trackers: Tracker) -> None:
-        self.trackers = trackers
+    Args:
+        trackers: The trackers.
+        folder: Where they write, to be named where they cannot (GanzooError).
+    """
+
+    def __init__(self, *trackers: Tracker, folder: str | Path) -> None:
+        self.trackers, self.folder = trackers, Path(folder)
 
     def log(self, row: Mapping[str, Any]) -> None:
-        for tracker in self.trackers:
-            tracker.log(row)
+        self._each("log", row)
 
     def samples(self, step: int, path: Path) -> None:
-        for tracker in self.trackers:
-            tracker.samples(step, path)
+        self._each("samples", step, path)
 
     def truncate_after(self, step: int) -> None:
-        for tracker in self.trackers:
-            tracker.truncate_after(step)
+        self._each("truncate_after", step)
 
     def close(self) -> None:
+        self._each("close")
+
+    def _each(self, method: str, *arguments: Any) -> None:
         for tracker in self.trackers:
-            tracker.close()
+            with explained_os_errors(self.folder):
+                getattr(tracker, method)(*arguments)
 
 
 def create_trackers(run_dir: str | Path, *, tensorboard: bool | None = None) -> Trackers:
@@ -232,15 +234,17 @@ def create_trackers(run_dir: str | Path, *, tensorboard: bool | None = None) -> 
 
     Raises:
         MissingPackageError: `tensorboard` is True and the package is not installed.
+        GanzooError: The directory cannot be written, here and at each row.
     """
-    trackers: list[Tracker] = [JsonlTracker(Path(run_dir) / "metrics.jsonl")]
+    with explained_os_errors(Path(run_dir)):
+        trackers: list[Tracker] = [JsonlTracker(Path(run_dir) / "metrics.jsonl")]
     if tensorboard is not False:
         try:
             trackers.append(TensorBoardTracker(Path(run_dir) / "tensorboard"))
         except MissingPackageError:
             if tensorboard:
                 raise
-    return Trackers(*trackers)
+    return Trackers(*trackers, folder=run_dir)
 
 
 _BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left, {rate_noinv_fmt}{postfix}]"
