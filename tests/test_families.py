@@ -46,6 +46,11 @@ GAN_CASES = [
     for name in list_families(kind="gan")
     for variant, number in (("unconditional", None), ("conditional", 3))
 ]
+# And with everything switched on that keeps a discriminator steady, as far as its family has it.
+STABILISED = {"discriminator_norm": "spectral", "minibatch_discrimination": 2, "minibatch_std": True}
+for name in list_families(kind="gan"):
+    if switched := {field: on for field, on in STABILISED.items() if field in get_family(name).config.model_fields}:
+        GAN_CASES.append(pytest.param((name, switched), id=f"{name}-stabilised"))
 TEXT_CASES = [case for case in GAN_CASES if family_modality(case.values[0][0]) == "text"]
 CASES = [*GAN_CASES, *(pytest.param((name, {}), id=name) for name in list_families(kind="classifier"))]
 
