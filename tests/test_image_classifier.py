@@ -42,10 +42,10 @@ def test_the_recipes_sizes():
     digits = 9 * (32 + 32**2 + 32 * 64 + 64**2 + 64 * 128 + 128**2) + 2 * (4 * (32 + 64 + 128) + 3)
     assert size("digit-classifier") == digits + 2048 * 128 + 128 + 128 * 10 + 10
     whitening = 12 * 3 * 2 * 2 + 2 * 12 + 1
-    convolutions = 9 * (24 * 80 + 80 * 160 + 160 * 256 + (80**2 + 160**2 + 256**2))
-    norms = 4 * (2 * (80 + 160 + 256) + 256) + 7
+    convolutions = 9 * (24 * 96 + 96 * 192 + 192 * 256 + (96**2 + 192**2 + 256**2))
+    norms = 4 * (2 * (96 + 192 + 256) + 256) + 7
     assert size("cifar10-classifier") == whitening + convolutions + norms + 256 * 256 + 256 + 256 * 10 + 10
-    assert 4 * size("cifar10-classifier") < 6_000_000, "its file in the hub is small"
+    assert 4 * size("cifar10-classifier") < 7_000_000, "its file in the hub is small"
 
 
 def test_whitening_leaves_hardly_any_correlation_in_smooth_colours():
