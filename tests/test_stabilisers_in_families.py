@@ -57,6 +57,17 @@ def test_with_them_it_sees_the_whole_batch_and_learns_from_it(name, option) -> N
     assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in discriminator.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("name", "option"), [*((name, {}) for name in WITH_MINIBATCH), *OPTIONS])
+def test_it_computes_with_weights_of_half_precision(name, option, dtype) -> None:
+    discriminator, inputs = judge(name, **option)
+    exact = discriminator(**inputs)[0].logits
+    inputs["samples"] = inputs["samples"].to(dtype)
+    found = discriminator.to(dtype)(**inputs)[0].logits
+    assert found.dtype == dtype
+    assert (exact - found.float()).abs().max() <= 0.05 * exact.abs().max()
+
+
 def singular_values(network: nn.Module) -> list[float]:
     """The largest one of each weight in use, by a decomposition, after as many power iterations as are needed."""
     layers = [m for m in network.modules() if isinstance(m, (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding))]

@@ -12,7 +12,7 @@ from ganzoo.precision import widen
 
 
 class MinibatchDiscrimination(nn.Module):
-    """Appends to each sample's features how close it is to the batch's samples, by several learned measures.
+    """How close each sample is to the batch's samples, by several learned measures.
 
     Salimans et al. (2016, https://arxiv.org/abs/1606.03498), section 3.2: a matrix M_i = f(x_i) T of B rows and C columns
     for each sample, and o(x_i)_b = sum_j exp(-|M_ib - M_jb|_1) over all samples j of the batch. A generator that draws one
@@ -20,7 +20,7 @@ class MinibatchDiscrimination(nn.Module):
 
     Args:
         inputs: A, the number of features of a sample, (N, A) or (N, ...) with so many numbers behind the first dimension.
-        kernels: B, the measures: numbers appended.
+        kernels: B, the measures: numbers of a sample.
         kernel_dim: C, the size of the space of each.
     """
 
@@ -30,18 +30,12 @@ class MinibatchDiscrimination(nn.Module):
         # is 0, and so is its gradient: the layer would never learn.
         self.weight = nn.Parameter(torch.randn(inputs, kernels, kernel_dim) / (kernel_dim * inputs**0.5))
 
-    def closeness(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """o of features (N, ...), as (N, kernels), between 1 (far from all others) and N (all alike), in float32."""
         places = widen(features.flatten(1) @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
         # Not cdist: it has no second derivative, which gradient penalties need.
         distances = (places[:, None] - places[None]).abs().sum(dim=3)
         return torch.exp(-distances).sum(dim=1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Features (N, A) -> (N, A + kernels); feature maps (N, C, H, W) -> (N, C + kernels, H, W), constant planes."""
-        closeness = self.closeness(features).to(features.dtype)
-        planes = closeness.reshape(*closeness.shape, *(1,) * (features.ndim - 2)).expand(-1, -1, *features.shape[2:])
-        return torch.cat([features, planes], dim=1)
 
 
 class MinibatchLogit(nn.Module):
@@ -73,10 +67,11 @@ class MinibatchLogit(nn.Module):
         measures = []
         if self.discrimination is not None:
             means = features if features.ndim == 2 else features.flatten(2).mean(dim=2)
-            measures.append(self.discrimination.closeness(means))
+            measures.append(self.discrimination(means))
         if self.deviates:
             measures.append(deviation(features))
-        return logits + self.to_logit(torch.cat(measures, dim=1))[:, 0].to(logits.dtype)
+        row = torch.cat(measures, dim=1).to(features.dtype)  # they are float32
+        return logits + self.to_logit(row)[:, 0].to(logits.dtype)
 
 
 def minibatch_std(hidden: Tensor, group_size: int = 4, num_channels: int = 1) -> Tensor:

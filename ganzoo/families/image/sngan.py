@@ -146,7 +146,7 @@ class ResidualDiscriminator(Discriminator):
         for block in self.blocks:
             hidden = block(hidden)
             features.append(hidden)
-        pooled = self.pool(rectify(hidden))
+        pooled = self.pool(rectify(hidden)).to(self.dtype)
         if self.to_classes is None:
             return [DiscriminatorOutput(self.minibatch(self.to_logit(pooled, labels), hidden), features)]
         logits = self.minibatch(self.to_logit(pooled), hidden)

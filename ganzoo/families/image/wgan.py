@@ -5,7 +5,8 @@ Papers: https://arxiv.org/abs/1704.00028, section 4 and appendix F (the residual
 
 The networks are those from which SNGAN's were made: the generator is the same, the discriminator (the papers' critic)
 averages over the pixels and has no spectral norm. The penalty is one on each sample's gradient, so nothing in the
-discriminator may mix samples: layer norm or none, never batch norm (section 4, "No critic batch normalization").
+discriminator may mix samples: layer norm or none, never batch norm (section 4, "No critic batch normalization"); the minibatch
+layers, off unless asked for, do.
 
 Weight clipping instead of the penalty is a field of the recipe (`discriminator_optimizer.clip_weights`), and both go with the
 DCGAN's networks too: recipes `wgan-clip-digits` and `wgan-gp-digits`.
