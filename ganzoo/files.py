@@ -7,8 +7,8 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,16 +45,15 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file through a temporary neighbour, fsynced and renamed: a reader sees the old file or the new one."""
     with explained_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}-")
+        temporary = _neighbour(path)
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with open(temporary, "xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
 
 
@@ -71,23 +70,28 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     with explained_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}-"))
+        temporary, old = _neighbour(path), _neighbour(path, "old-")
         try:
-            temporary.chmod(0o755)
+            temporary.mkdir()
             yield temporary
             for folder in (temporary, *(child for child in temporary.rglob("*") if child.is_dir())):
                 sync_folder(folder)
             if path.exists():
-                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{TEMPORARY}old-{path.name}-"))
-                os.replace(path, old / path.name)
-                os.replace(temporary, path)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                os.replace(temporary, path)
+                os.replace(path, old)
+            os.replace(temporary, path)
             sync_folder(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
         except BaseException:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
+            shutil.rmtree(old, ignore_errors=True)
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+def _neighbour(path: Path, prefix: str = "") -> Path:
+    """A free name beside `path`, known before anything has it: a Ctrl-C at any moment can then be cleaned up after."""
+    return path.with_name(f"{TEMPORARY}{prefix}{path.name}-{secrets.token_hex(4)}")
 
 
 def remove_leftovers(path: Path) -> None:

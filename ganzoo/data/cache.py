@@ -30,7 +30,7 @@ import numpy as np
 from ganzoo.data.left_out import LeftOut, Tally
 from ganzoo.data.source import Source
 from ganzoo.errors import MAX_MESSAGE, GanzooError, UnusableSample, UserError, one_line
-from ganzoo.files import new_folder
+from ganzoo.files import new_folder, remove_leftovers
 
 if TYPE_CHECKING:
     from ganzoo.processors import Processor
@@ -86,8 +86,7 @@ def build_cache(
                 return folder
             if folder.exists():
                 logger.warning("The data cache %s is damaged; it is built again.", folder)
-            for leftover in root.glob(f".tmp-*{key}-*"):  # of a killed process: only the lock's owner writes here
-                shutil.rmtree(leftover, ignore_errors=True)
+            remove_leftovers(folder)  # of a killed process: only the lock's owner writes here
             with new_folder(folder) as temporary, _explained_os_errors(root):
                 _write(temporary, source, processor, length, progress)
     return folder
