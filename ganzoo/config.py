@@ -101,12 +101,14 @@ class GANConfig(BaseModel):
         return json.dumps({**head, **self.model_dump(mode="json")}, indent=2) + "\n"
 
 
-class SpectralNormConfig(GANConfig):
-    """Of a discriminator that can have spectral norm: it calls `ganzoo.nn.normalise_spectrally` once it is built."""
+class DiscriminatorNormConfig(GANConfig):
+    """Of a discriminator that can have normalisation: it calls `ganzoo.nn.normalise` once it is built."""
 
-    discriminator_norm: Literal["spectral", "none"] = Field(
+    discriminator_norm: Literal["spectral", "batch", "layer", "none"] = Field(
         "none",
-        description="Normalisation in the discriminator: spectral = of every layer's weight (Miyato et al., 2018).",
+        description="Normalisation in the discriminator: spectral = of every layer's weight (Miyato et al., 2018); of what its "
+        "hidden layers compute: batch = over the samples (Ioffe and Szegedy, 2015), layer = of each sample by itself (Ba et "
+        "al., 2016).",
     )
 
 
@@ -129,7 +131,7 @@ class MinibatchConfig(MinibatchDiscriminationConfig):
     )
 
 
-class StabilisedConfig(MinibatchConfig, SpectralNormConfig):
+class StabilisedConfig(MinibatchConfig, DiscriminatorNormConfig):
     """Of a discriminator that can have all of it."""
 
 

@@ -90,6 +90,75 @@ def test_spectral_norm_makes_every_largest_singular_value_1(name) -> None:
     assert max(singular_values(plain)) != pytest.approx(1.0, abs=0.01)
 
 
+NORM_LAYERS = (nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+def norms(discriminator: Discriminator) -> list[nn.Module]:
+    return [module for module in discriminator.modules() if isinstance(module, NORM_LAYERS)]
+
+
+def used_judge(name: str, **options: object) -> tuple[Discriminator, dict[str, Tensor]]:
+    """As after some training: no branch that begins at zero is left."""
+    discriminator, inputs = judge(name, **options)
+    with torch.no_grad():
+        for parameter in discriminator.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    return discriminator, inputs
+
+
+@pytest.mark.parametrize(("norm", "over"), [("batch", [0]), ("layer", [1])])
+@pytest.mark.parametrize("name", WITH_NORM)
+def test_batch_and_layer_norm_bring_hidden_layers_to_mean_0_and_variance_1(name, norm, over) -> None:
+    discriminator, inputs = used_judge(name, discriminator_norm=norm)
+    normalised = []
+    for module in norms(discriminator):
+        nn.init.ones_(module.weight), nn.init.zeros_(module.bias)
+        module.register_forward_hook(lambda _, __, output: normalised.append(output.detach().clone()))
+    discriminator.train()(**inputs)
+    assert normalised
+    for hidden in normalised:
+        axes = [*over, *range(2, hidden.ndim)]
+        assert hidden.mean(axes).abs().max() < 1e-4
+        variance = hidden.var(axes, correction=0)
+        assert (variance < 1.001).all() and variance.median() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("name", WITH_NORM)
+def test_layer_norm_leaves_each_sample_by_itself_and_batch_norm_does_not(name) -> None:
+    for norm, is_training, alone in (("layer", False, True), ("batch", True, False)):
+        discriminator, inputs = used_judge(name, discriminator_norm=norm)
+        discriminator.train(is_training)
+        half = {key: value[:4] for key, value in inputs.items()}
+        logits = []
+        for some in (inputs, half):
+            torch.manual_seed(0)
+            logits.append(discriminator(**some)[0].logits[:4])
+        assert torch.allclose(*logits, atol=1e-5) == alone
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+@pytest.mark.parametrize("name", WITH_NORM)
+def test_with_batch_and_layer_norm_a_discriminator_learns_by_r1_and_is_saved_whole(name, norm, tmp_path) -> None:
+    discriminator, inputs = used_judge(name, discriminator_norm=norm)
+    samples = inputs["samples"].requires_grad_()
+    logits = discriminator.train()(**inputs)[0].logits
+    (gradient,) = torch.autograd.grad(logits.sum(), samples, create_graph=True)
+    (logits.square().mean() + gradient.square().sum()).backward()
+    found = [module.weight.grad for module in norms(discriminator) if module.weight.grad is not None]
+    assert found and all(gradient.isfinite().all() and gradient.any() for gradient in found)
+    exact = discriminator.eval()(**inputs)[0].logits
+    discriminator.save_pretrained(tmp_path)
+    again = ganzoo.Discriminator.from_pretrained(tmp_path)
+    torch.testing.assert_close(again(**inputs)[0].logits, exact, rtol=0, atol=0)
+    half = discriminator.to(torch.bfloat16)(**{**inputs, "samples": samples.detach().bfloat16()})[0].logits
+    assert half.dtype == torch.bfloat16 and (half.float() - exact).abs().max() <= 0.1 * exact.abs().max()
+
+
+@pytest.mark.parametrize("name", WITH_NORM)
+def test_without_a_norm_there_is_none(name) -> None:
+    assert norms(judge(name)[0]) == []
+
+
 def test_spectral_norm_of_equalised_layers_is_that_of_what_they_compute() -> None:
     torch.manual_seed(0)
     layers = nn.ModuleList([EqualisedLinear(6, 5, gain=3.0), EqualisedConv2d(4, 3, 3)])

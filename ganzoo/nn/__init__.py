@@ -21,6 +21,7 @@ from ganzoo.nn.layers import (
 )
 from ganzoo.nn.minibatch import MinibatchDiscrimination, MinibatchLogit, minibatch_std
 from ganzoo.nn.modulated import ModulatedConv2d
+from ganzoo.nn.normalise import normalise, normalise_spectrally
 from ganzoo.nn.pixel_norm import PixelNorm
 from ganzoo.nn.rectifiers import rectify
 from ganzoo.nn.resample import blur, downsample, upsample
@@ -32,7 +33,6 @@ from ganzoo.nn.residual import (
     norm_and_rectify,
     sum_pixels,
 )
-from ganzoo.nn.spectral_norm import normalise_spectrally
 
 __all__ = [
     "ConditionalBatchNorm2d",
@@ -63,6 +63,7 @@ __all__ = [
     "minibatch_std",
     "norm_and_rectify",
     "normalisation",
+    "normalise",
     "normalise_spectrally",
     "pack",
     "rectify",

@@ -9,15 +9,16 @@ from torch import Tensor, nn
 from ganzoo.errors import UserError
 
 
-def normalisation(kind: str, channels: int) -> nn.Module:
-    """The normalisation layer after a convolution of `channels` output channels.
+def normalisation(kind: str, channels: int, dimensions: int = 2) -> nn.Module:
+    """The normalisation layer after a convolution of `channels` output channels, or after a linear layer.
 
     Args:
         kind: `"batch"`, `"instance"` (with learned scale and shift), `"layer"` (over channels and pixels of each sample, with
             learned scale and shift a channel), or `"none"`; `"spectral"` normalises the weights instead, so no layer follows.
+        dimensions: Of what is convolved: 2 for pictures, 1 for waveforms; 0 after a linear layer.
     """
     if kind == "batch":
-        return nn.BatchNorm2d(channels)
+        return (nn.BatchNorm2d if dimensions == 2 else nn.BatchNorm1d)(channels)
     if kind == "instance":
         return nn.InstanceNorm2d(channels, affine=True)
     if kind == "layer":

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ganzoo.config import AudioGANConfig, StabilisedConfig
 from ganzoo.errors import UserError
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import MinibatchLogit, check_labels, normalise_spectrally
+from ganzoo.nn import MinibatchLogit, check_labels, normalise
 from ganzoo.nn.audio import (
     DenseStart,
     ProjectionHead,
@@ -151,8 +151,7 @@ class SpecGANDiscriminator(Discriminator):
         self.head = ProjectionHead(hidden[-1], config.start_size, num_classes=config.num_classes)
         self.minibatch = MinibatchLogit(hidden[-1], config.minibatch_discrimination, config.minibatch_std)
         init_glorot_(self)
-        if config.discriminator_norm == "spectral":
-            normalise_spectrally(self)
+        normalise(self, config.discriminator_norm, self.layers[1:])
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ganzoo.config import ImageGANConfig, StabilisedConfig
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import Maxout, MinibatchLogit, check_labels, init_he_, normalise_spectrally
+from ganzoo.nn import Maxout, MinibatchLogit, check_labels, init_he_, normalise
 from ganzoo.registry import register_family
 
 LABEL_PIECES = 5
@@ -76,8 +76,7 @@ class CGANDiscriminator(Discriminator):
         self.dropout = nn.Dropout(config.dropout)
         self.minibatch = MinibatchLogit(config.joint_units, config.minibatch_discrimination, config.minibatch_std)
         _init_(self)
-        if config.discriminator_norm == "spectral":
-            normalise_spectrally(self)
+        normalise(self, config.discriminator_norm, [self.joint])
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ganzoo.config import ImageGANConfig, StabilisedConfig
 from ganzoo.errors import UserError
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import Conv2d, MinibatchLogit, check_labels, init_he_, normalise_spectrally
+from ganzoo.nn import Conv2d, MinibatchLogit, check_labels, init_he_, normalise
 from ganzoo.nn.growing import Growing, shrink
 from ganzoo.registry import register_family
 
@@ -205,8 +205,7 @@ class LAPGANDiscriminator(_ByLevel, Discriminator):
         finer = [_PictureDiscriminator(config, size) for size in config.sizes[1:]]
         self.levels = nn.ModuleList([_FirstDiscriminator(config), *finer])
         _init_he_(self)
-        if config.discriminator_norm == "spectral":
-            normalise_spectrally(self)
+        normalise(self, config.discriminator_norm, [level.second for level in self.levels])
         self.begin_at_top(len(finer))
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
@@ -248,10 +247,13 @@ class _FirstDiscriminator(nn.Module):
         self.to_logit = nn.Linear(units, 1)
         self.minibatch = MinibatchLogit(units, config.minibatch_discrimination, config.minibatch_std)
 
+    @property
+    def second(self) -> nn.Module:
+        return self.layers[1]
+
     def forward(self, pictures: Tensor, labels: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        first, second = self.layers
-        first_hidden = first(_beside(pictures.flatten(1), self.label_embedding, labels))
-        second_hidden = second(first_hidden)
+        first_hidden = self.layers[0](_beside(pictures.flatten(1), self.label_embedding, labels))
+        second_hidden = self.second(first_hidden)
         logits = self.minibatch(self.to_logit(second_hidden)[:, 0], second_hidden)
         return logits, [first_hidden, second_hidden]
 

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganzoo.config import ImageGANConfig, MinibatchDiscriminationConfig, SpectralNormConfig
+from ganzoo.config import DiscriminatorNormConfig, ImageGANConfig, MinibatchDiscriminationConfig
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
 from ganzoo.nn import (
     HE_GAIN,
@@ -35,7 +35,7 @@ from ganzoo.nn import (
     PixelNorm,
     check_labels,
     minibatch_std,
-    normalise_spectrally,
+    normalise,
     rectify,
 )
 from ganzoo.nn.growing import Growing, enlarge, shrink
@@ -44,7 +44,7 @@ from ganzoo.registry import register_family
 START = 4  # pixels of level 0
 
 
-class ProgressiveConfig(MinibatchDiscriminationConfig, SpectralNormConfig, ImageGANConfig):
+class ProgressiveConfig(MinibatchDiscriminationConfig, DiscriminatorNormConfig, ImageGANConfig):
     """Config of the progressive pair."""
 
     resolution: int = Field(
@@ -151,8 +151,7 @@ class ProgressiveDiscriminator(Growing, Discriminator):
         self.label_embedding = nn.Embedding(config.num_classes, channels[0]) if projects else None
         self.to_classes = EqualisedLinear(channels[0], config.num_classes) if classifies else None
         self.minibatch = MinibatchLogit(channels[0], config.minibatch_discrimination)
-        if config.discriminator_norm == "spectral":
-            normalise_spectrally(self)
+        normalise(self, config.discriminator_norm, [*self.blocks, self.end])
         self.begin_at_top(len(channels) - 1)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ganzoo.config import ImageGANConfig, StabilisedConfig
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import MinibatchLogit, check_labels, normalise_spectrally
+from ganzoo.nn import MinibatchLogit, check_labels, normalise
 from ganzoo.nn.grouped import GroupedConv2d
 from ganzoo.nn.rectifiers import rectify
 from ganzoo.nn.resample import downsample, upsample
@@ -118,8 +118,9 @@ class R3GANDiscriminator(Discriminator):
         spectral = config.discriminator_norm == "spectral"
         _init(self, config, last=1.0 if spectral else 0.0)  # zero has no largest singular value to divide by
         nn.init.normal_(self.gather, 0.0, 1 / 4)  # fan-in 16
-        if spectral:
-            normalise_spectrally(self)
+        # Not what a block ends with: it begins at zero, and to divide that by its deviation would blow it up.
+        within = (layer for stage in self.stages for block in stage for layer in (block.widen, block.mix))
+        normalise(self, config.discriminator_norm, within)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))

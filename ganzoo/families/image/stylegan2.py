@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganzoo.config import ImageGANConfig, MinibatchDiscriminationConfig, SpectralNormConfig
+from ganzoo.config import DiscriminatorNormConfig, ImageGANConfig, MinibatchDiscriminationConfig
 from ganzoo.errors import UserError
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
 from ganzoo.nn import (
@@ -40,7 +40,7 @@ from ganzoo.nn import (
     check_labels,
     downsample,
     minibatch_std,
-    normalise_spectrally,
+    normalise,
     upsample,
 )
 from ganzoo.registry import register_family
@@ -50,7 +50,7 @@ SLOPE = 0.2  # of the leaky rectifiers below 0
 MEAN_DECAY = 0.995  # of the running mean of the styles, a batch
 
 
-class StyleGAN2Config(MinibatchDiscriminationConfig, SpectralNormConfig, ImageGANConfig):
+class StyleGAN2Config(MinibatchDiscriminationConfig, DiscriminatorNormConfig, ImageGANConfig):
     """Config of the StyleGAN2 pair."""
 
     resolution: int = Field(
@@ -276,8 +276,8 @@ class StyleGAN2Discriminator(Discriminator):
         self.to_logit = EqualisedLinear(last, 1)
         self.label_embedding = nn.Embedding(config.num_classes, last) if config.num_classes is not None else None
         self.minibatch = MinibatchLogit(last, config.minibatch_discrimination)
-        if config.discriminator_norm == "spectral":
-            normalise_spectrally(self)
+        within = (layer for block in self.blocks for layer in (block.keep, block.shrink))
+        normalise(self, config.discriminator_norm, [*within, self.last, self.hidden])
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))

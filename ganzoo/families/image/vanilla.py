@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ganzoo.config import ImageGANConfig, StabilisedConfig, check_free
 from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
-from ganzoo.nn import Maxout, MinibatchLogit, check_labels, normalise_spectrally
+from ganzoo.nn import Maxout, MinibatchLogit, check_labels, normalise
 from ganzoo.registry import register_family
 
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=16_384)], ...], Field(min_length=1, max_length=16)]
@@ -129,8 +129,7 @@ class VanillaDiscriminator(Discriminator):
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
         self.output = _linear(widths[-1], 1, 1.0)
         self.minibatch = MinibatchLogit(widths[-1], config.minibatch_discrimination, config.minibatch_std)
-        if config.discriminator_norm == "spectral":
-            normalise_spectrally(self)
+        normalise(self, config.discriminator_norm, self.layers[1:])
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))

@@ -30,10 +30,10 @@ class WGANConfig(SNGANConfig):
     generator_width: int = Field(
         128, ge=1, le=1024, description="Channels of the generator's blocks; with doubling, of the last."
     )
-    discriminator_norm: Literal["layer", "spectral", "none"] = Field(
+    discriminator_norm: Literal["layer", "batch", "spectral", "none"] = Field(
         "layer",
-        description="Normalisation in the discriminator: layer = of each sample by itself; spectral = of the weights (Miyato et "
-        "al., 2018).",
+        description="Normalisation in the discriminator: layer = of each sample by itself; batch = over the samples; spectral = of "
+        "the weights (Miyato et al., 2018).",
     )
 
 
