@@ -1,15 +1,39 @@
-"""Pictures in a terminal: two pixels a character, by the upper-half block in two colours."""
+"""What a terminal shows: progress bars, and pictures, two pixels a character, by the upper-half block in two colours."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL import Image
+    from tqdm import tqdm
 
+PATIENCE = 1.0  # seconds without a bar; what mostly takes less needs none
 GREYS = " .:-=+*#%@"
+
+
+def bars_are_off() -> bool:
+    """Whether HF_HUB_DISABLE_PROGRESS_BARS is set, which switches off every Hugging Face tool's bars, and ours."""
+    return os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def bar(work: Iterable[Any] | None = None, *, shown: bool | None = None, **options: Any) -> tqdm:
+    """A bar on standard error with rate and time left, gone when the work is done.
+
+    Args:
+        work: What is gone through; without it, `update` is to be called.
+        shown: By default only on a terminal, and not if `bars_are_off`.
+        **options: As of tqdm: `desc`, `unit`, `total`, `delay` in seconds for what mostly takes less.
+    """
+    from tqdm import tqdm
+
+    if shown is None:
+        shown = not bars_are_off() and sys.stderr.isatty()
+    return tqdm(work, disable=not shown, **{"leave": False, **options})
 
 
 def draw(image: Image.Image, *, columns: int | None = None, colour: bool | None = None) -> str:

@@ -272,6 +272,7 @@ class TestEvaluateSamples:
         evaluate_samples(pictures(9), pictures(9), embedder="pixels")
         assert capsys.readouterr() == ("", ""), "a log file is not for bars"
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
         evaluate_samples(pictures(9), pictures(9), embedder="pixels", progress=False)
         assert capsys.readouterr() == ("", "")
         evaluate_samples(pictures(9), pictures(9), embedder="pixels")

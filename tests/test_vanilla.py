@@ -167,6 +167,8 @@ def test_points_from_recipe_to_numbers(tmp_path):
     files = pipe.processor.save_samples(pipe.sample(3, seed=1).samples, tmp_path / "points.csv")
     assert np.loadtxt(files[0], delimiter=",") == pytest.approx(points, rel=1e-5)
     assert pipe.processor.show(torch.zeros(1, 2)).strip() and not pipe.processor.show(torch.full((1, 2), 9.0)).strip()
+    (in_folder,) = pipe.processor.save_samples(pipe.sample(3, seed=1).samples, tmp_path / "points")
+    assert in_folder == tmp_path / "points" / "samples.csv" and in_folder.read_bytes() == files[0].read_bytes()
     with pytest.raises(UserError, match="points are written as .csv"):
         pipe.processor.save_samples(torch.zeros(1, 2), tmp_path / "points.png")
     with pytest.raises(UserError, match="modes can be counted of the data sets ring and grid, not of digits"):

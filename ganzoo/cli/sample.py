@@ -118,9 +118,10 @@ def command(
     view = _view(stops, frames, by_class, direction, neighbours, data)
     if view is not None:
         name, make = view
-        return _save_view(
-            make(pipeline, num_samples, **how), output or Path("samples") / f"{_name(model)}-{name}", show
-        )
+        path = output or Path("samples") / f"{_name(model)}-{name}"
+        return _save_view(partial(make, pipeline, num_samples, **how), path, show, is_animated=name.endswith(".gif"))
+    if output is not None:
+        pipeline.processor.names_a_file(output)  # refuses a wrong ending before anything is drawn
     samples = pipeline.sample(num_samples, **how).samples
 
     printed = pipeline.processor.sample_file is None
@@ -167,14 +168,16 @@ def _view(
     return views[asked[0]] if asked else None
 
 
-def _save_view(made: Image | list[Image], path: Path, show: bool) -> None:
-    from ganzoo.exploring import save_animation, save_sheet
+def _save_view(make: Callable[[], Image | list[Image]], path: Path, show: bool, *, is_animated: bool) -> None:
+    from ganzoo.exploring import saving
     from ganzoo.terminal import draw
 
-    is_animated = isinstance(made, list)
+    # A wrong ending is refused before anything is drawn.
+    (saving.check_animation_path if is_animated else saving.check_sheet_path)(path)
+    made = make()
     if show:
         click.echo(draw(made[0] if is_animated else made))
-    click.echo(str((save_animation if is_animated else save_sheet)(made, path)))
+    click.echo(str((saving.save_animation if is_animated else saving.save_sheet)(made, path)))
 
 
 def _name(model: str) -> str:

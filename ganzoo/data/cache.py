@@ -31,6 +31,7 @@ from ganzoo.data.left_out import LeftOut, Tally
 from ganzoo.data.source import Source
 from ganzoo.errors import MAX_MESSAGE, GanzooError, UnusableSample, UserError, one_line
 from ganzoo.files import new_folder, remove_leftovers
+from ganzoo.terminal import bar
 
 if TYPE_CHECKING:
     from ganzoo.processors import Processor
@@ -231,16 +232,9 @@ def _encoded(
 ) -> Iterator[tuple[str, int | None, list[np.ndarray]]]:
     """The first raw samples: name, label (None: unlabelled), and contiguous arrays of the stored type. One that cannot be
     used has no arrays, and is counted."""
-    from tqdm import tqdm
-
     shape, dtype = tuple(processor.sample_shape), np.dtype(processor.storage_dtype)
-    pairs = tqdm(
-        islice(source.iterate(), length),
-        total=length,
-        desc=f"Decoding {_where(source)}",
-        unit=" samples",
-        disable=None if progress is None else not progress,  # tqdm's None: only on a terminal
-    )
+    raws = islice(source.iterate(), length)
+    pairs = bar(raws, total=length, desc=f"Decoding {_where(source)}", unit=" samples", shown=progress, leave=True)
     for index, (raw, label) in enumerate(pairs):
         file = _file_of(raw)
         name = f"Sample {index}{f', {file},' if file else ''} of {_where(source)}"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ganzoo.errors import UserError, did_you_mean, shorten
+from ganzoo.terminal import bar
 
 if TYPE_CHECKING:
     from ganzoo.data.dataset import ArrayDataset
@@ -80,13 +81,9 @@ class Subject:
         return torch.cat(list(self._draw()))
 
     def _draw(self) -> Iterator[Tensor]:
-        from tqdm import tqdm
-
         request, pipeline = self.request, self.request.pipeline
         starts = range(0, request.num_samples, BATCH)
-        for start in tqdm(
-            starts, desc="generating", unit=" batches", disable=None if request.progress else True, leave=False
-        ):
+        for start in bar(starts, desc="generating", unit=" batches", shown=None if request.progress else False):
             count = min(BATCH, request.num_samples - start)
             labels = None if self.labels is None else self.labels[start : start + count]
             drawn = pipeline.sample(count, seed=request.seed + start, labels=labels)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganzoo.errors import UserError, did_you_mean, shorten
+from ganzoo.terminal import bar
 
 if TYPE_CHECKING:
     from ganzoo.evaluation.request import Request
@@ -105,9 +106,7 @@ class Copies:
         return originals, copies, baselines
 
     def _shown(self, clips: list[Tensor], name: str) -> Any:
-        from tqdm import tqdm
-
-        return tqdm(clips, desc=name, unit=" clips", disable=None if self.request.progress else True, leave=False)
+        return bar(clips, desc=name, unit=" clips", shown=None if self.request.progress else False)
 
 
 def _trimmed(clip: Tensor) -> Tensor:

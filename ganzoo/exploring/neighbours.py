@@ -12,6 +12,7 @@ import torch
 from ganzoo.exploring.opening import open_pictures
 from ganzoo.pipelines import GANPipeline
 from ganzoo.pipelines.drawing import check_positive
+from ganzoo.terminal import PATIENCE, bar
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,7 +63,9 @@ def neighbour_sheet(
     samples = pipeline.sample(num_samples, labels=labels, truncation=truncation, seed=seed).samples.cpu()
     both_ways = config.flip > 0
     points = embed_samples(processor.to_stored(samples), embedder=embedder).features
-    others = (embedder(batch).features.cpu() for batch in _batches(training, both_ways))
+    total = -(-len(training) // BATCH) * (1 + both_ways)
+    batches = bar(_batches(training, both_ways), total=total, desc="comparing", unit=" batches", delay=PATIENCE)
+    others = (embedder(batch).features.cpu() for batch in batches)
     found = nearest_indices(points, others, neighbours)
     rows = [
         torch.cat([sample[None], processor.normalize(torch.stack([_picture(training, i, both_ways) for i in near]))])

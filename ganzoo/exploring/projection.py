@@ -21,6 +21,7 @@ from ganzoo.errors import UserError
 from ganzoo.exploring.opening import draw_styles, open_pictures
 from ganzoo.pipelines import GANPipeline
 from ganzoo.pipelines.drawing import check_positive
+from ganzoo.terminal import bar
 
 NUM_CANDIDATES = 512
 NUM_STARTS = 4
@@ -70,8 +71,6 @@ def project(
     Raises:
         UserError: A picture cannot be read, or the model makes something else.
     """
-    from tqdm import tqdm
-
     pipeline = open_pictures(model)
     check_positive("steps", steps)
     images = list(image) if isinstance(image, list | tuple) else [image]
@@ -82,10 +81,11 @@ def project(
     # A class for each picture, checked as a call's are.
     _, chosen = (None, None) if labels is None else pipeline.inputs(len(images), seed=0, labels=labels)
     found = []
-    with tqdm(total=len(images) * steps, desc="projecting", unit=" steps", disable=None if progress else True) as bar:
+    shown = None if progress else False
+    with bar(total=len(images) * steps, desc="projecting", unit=" steps", shown=shown) as steps_bar:
         for number, target in enumerate(targets):
             label = None if chosen is None else int(chosen[number])
-            found.append(_project(pipeline, target[None], label, seed, steps, bar))
+            found.append(_project(pipeline, target[None], label, seed, steps, steps_bar))
     latents = torch.cat([latent for latent, _ in found])
     classes = None if found[0][1] is None else torch.cat([label for _, label in found])
     samples = pipeline.sample(latents=latents, labels=classes).samples.float().cpu()
@@ -94,7 +94,7 @@ def project(
 
 
 def _project(
-    pipeline: GANPipeline, target: Tensor, label: int | None, seed: int, steps: int, bar: Any
+    pipeline: GANPipeline, target: Tensor, label: int | None, seed: int, steps: int, steps_bar: Any
 ) -> tuple[Tensor, Tensor | None]:
     """The best latents (1, ...) and labels (1,) of one picture."""
     generator = pipeline.generator
@@ -118,7 +118,7 @@ def _project(
             with torch.no_grad():
                 lengths = torch.linalg.vector_norm(latents, dim=-1, keepdim=True)
                 latents.mul_((limit / lengths.clamp(min=1e-8)).clamp(max=1))
-            bar.update()
+            steps_bar.update()
     # A start that could not be improved stays what it is.
     found = torch.cat([latents.detach(), first]).cpu()
     labels = None if labels is None else labels.repeat(2).cpu()

@@ -24,10 +24,16 @@ def save_sheet(sheet: Image.Image, path: str | Path) -> Path:
         UserError: The name ends in something else than `.png`.
         GanzooError: The file cannot be written.
     """
+    path = check_sheet_path(path)
+    write_bytes(path, to_png(sheet))
+    return path
+
+
+def check_sheet_path(path: str | Path) -> Path:
+    """The path; raises as `save_sheet`, before there is a sheet."""
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: a sheet is one picture, written as .png; give a name that ends so")
-    write_bytes(path, to_png(sheet))
     return path
 
 
@@ -41,6 +47,17 @@ def save_animation(frames: Sequence[Image.Image], path: str | Path) -> Path:
         UserError: Another ending, or a Pillow without WebP.
         GanzooError: The file cannot be written.
     """
+    path = check_animation_path(path)
+    buffer = io.BytesIO()
+    first, *rest = frames
+    options = {"save_all": True, "append_images": rest, "duration": FRAME_MILLISECONDS, "loop": 0}
+    first.save(buffer, format=path.suffix[1:].upper(), **options)
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def check_animation_path(path: str | Path) -> Path:
+    """The path; raises as `save_animation`, before there is an animation."""
     from PIL import features
 
     path = Path(path)
@@ -49,9 +66,4 @@ def save_animation(frames: Sequence[Image.Image], path: str | Path) -> Path:
         raise UserError(f"{path}: animations are written as .gif or .webp; give a name that ends so")
     if kind == ".webp" and not features.check("webp"):
         raise UserError(f"{path}: this Pillow was built without WebP; give a name that ends in .gif")
-    buffer = io.BytesIO()
-    first, *rest = frames
-    options = {"save_all": True, "append_images": rest, "duration": FRAME_MILLISECONDS, "loop": 0}
-    first.save(buffer, format=kind[1:].upper(), **options)
-    write_bytes(path, buffer.getvalue())
     return path

@@ -13,6 +13,7 @@ from ganzoo.errors import UserError
 from ganzoo.exploring.opening import open_pictures
 from ganzoo.pipelines import GANPipeline
 from ganzoo.pipelines.drawing import check_positive
+from ganzoo.terminal import PATIENCE, bar
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,7 +58,7 @@ def interpolate(
     points = latents.unflatten(0, (stops, num_samples))
     chosen = None if chosen is None else chosen[:num_samples]
     sheets = []
-    for place in walk(points, frames):
+    for place in bar(walk(points, frames), desc="walking", unit=" frames", delay=PATIENCE):
         samples = pipeline.sample(latents=place, labels=chosen, truncation=truncation).samples
         sheets.append(pipeline.processor.sheet(samples))
     return sheets

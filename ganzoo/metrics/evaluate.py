@@ -20,6 +20,7 @@ from ganzoo.metrics.inception_score import inception_score
 from ganzoo.metrics.kid import kernel_inception_distance
 from ganzoo.metrics.manifold import density_coverage, precision_recall
 from ganzoo.metrics.validation import check_samples
+from ganzoo.terminal import bar
 
 BATCH_SIZE = 256
 
@@ -320,14 +321,11 @@ def embed_samples(
     Raises:
         UserError: No samples, samples of another kind than the embedder's, or probabilities that are needed and missing.
     """
-    from tqdm import tqdm
-
     total = len(samples) if isinstance(samples, Tensor) else None
     batches = samples.split(BATCH_SIZE) if isinstance(samples, Tensor) else samples
     features, probabilities = [], []
-    with tqdm(
-        total=total, desc=f"embedding {name}", unit=" samples", disable=None if progress else True, leave=False
-    ) as bar:
+    shown = None if progress else False
+    with bar(total=total, desc=f"embedding {name}", unit=" samples", shown=shown) as samples_bar:
         for batch in batches:
             embedding = embedder(check_samples(batch).to(device))
             if needed_for and embedding.probabilities is None:
@@ -338,7 +336,7 @@ def embed_samples(
             features.append(embedding.features.cpu())
             if embedding.probabilities is not None:
                 probabilities.append(embedding.probabilities.cpu())
-            bar.update(len(batch))
+            samples_bar.update(len(batch))
     if not features:
         raise UserError(f"the {name} set is empty")
     return Embedding(torch.cat(features), torch.cat(probabilities) if probabilities else None)

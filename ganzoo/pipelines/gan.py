@@ -14,6 +14,7 @@ from ganzoo.golden import GOLDEN_FILE, save_golden
 from ganzoo.modeling import Generator
 from ganzoo.pipelines.base import Pipeline
 from ganzoo.pipelines.drawing import check_positive, count_samples, sources_of
+from ganzoo.terminal import PATIENCE, bar
 
 CARD_SAMPLES = 64
 # Modality -> what a call gives unless it asks for something else.
@@ -116,7 +117,8 @@ class GANPipeline(Pipeline):
         if truncation is not None:
             drawn = model.truncate(drawn, truncation, chosen)
         outputs = []
-        for start in range(0, count, batch_size):
+        starts = range(0, count, batch_size)
+        for start in bar(starts, desc="drawing", unit=" batches", delay=PATIENCE):
             rows = slice(start, start + batch_size)
             part = drawn[rows].to(model.device, model.dtype)
             outputs.append(model(part, None if chosen is None else chosen[rows].to(model.device)))

@@ -16,6 +16,7 @@ from ganzoo.files import read_text, write_text
 from ganzoo.golden import GOLDEN_FILE, save_golden
 from ganzoo.pipelines.drawing import check_positive, count_samples
 from ganzoo.pipelines.gan import CARD_SAMPLES, GANPipeline, Samples
+from ganzoo.terminal import PATIENCE, bar
 
 if TYPE_CHECKING:
     from ganzoo.data.dataset import ArrayDataset
@@ -153,15 +154,13 @@ class TextPipeline(GANPipeline):
         def rows_of(tensor: Tensor | None, rows: Tensor) -> Tensor | None:
             return None if tensor is None else tensor[rows].to(model.device)
 
-        for begun, same in _by_length(beginnings).items():
-            for rows in same.split(batch_size):
-                prefix = (
-                    torch.tensor([beginnings[row] for row in rows.tolist()], device=model.device) if begun else None
-                )
-                # Uniform numbers stay float32 in a half-precision model: rounded, they could become 1.
-                uniforms = drawn[rows, begun:length].float().to(model.device)
-                conditions = rows_of(chosen, rows), rows_of(prompts, rows)
-                samples[rows.to(model.device)] = model(uniforms, *conditions, prefix=prefix, **how)
+        batches = [(begun, rows) for begun, same in _by_length(beginnings).items() for rows in same.split(batch_size)]
+        for begun, rows in bar(batches, desc="drawing", unit=" batches", delay=PATIENCE):
+            prefix = torch.tensor([beginnings[row] for row in rows.tolist()], device=model.device) if begun else None
+            # Uniform numbers stay float32 in a half-precision model: rounded, they could become 1.
+            uniforms = drawn[rows, begun:length].float().to(model.device)
+            conditions = rows_of(chosen, rows), rows_of(prompts, rows)
+            samples[rows.to(model.device)] = model(uniforms, *conditions, prefix=prefix, **how)
         return Samples(samples, chosen, drawn)
 
     @property

@@ -37,6 +37,8 @@ class Processor(BaseModel):
     storage_dtype: ClassVar[str] = "uint8"
     # Ending of the file that `ganzoo sample` writes unless told otherwise; None: it prints what it draws.
     sample_file: ClassVar[str | None] = None
+    # What `save_samples` writes, with its verb, and the ending of a file that holds all of it.
+    written: ClassVar[tuple[str, str]] = ("samples are", "")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str = "processor") -> Processor:
@@ -109,6 +111,19 @@ class Processor(BaseModel):
     def save_preview(self, samples: torch.Tensor, folder: Path, name: str) -> list[str]:
         """Writes samples (network space) for a person to look at or listen to; returns the file names."""
         raise NotImplementedError
+
+    def names_a_file(self, target: Path) -> bool:
+        """Whether `save_samples` would write all samples to one file, `target`; else that is a folder.
+
+        Raises:
+            UserError: A file's name with another ending than the one that is written.
+        """
+        if not target.suffix or target.is_dir():
+            return False
+        what, ending = self.written
+        if target.suffix.lower() != ending:
+            raise UserError(f"{target}: {what} written as {ending}; give a name that ends so, or a folder")
+        return True
 
     def save_samples(self, samples: torch.Tensor, target: Path) -> list[Path]:
         """Writes samples (network space) to one file, or to one file each in a folder; returns the paths."""

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from ganzoo.errors import UserError
 from ganzoo.files import write_bytes
 from ganzoo.processors.base import Processor
+from ganzoo.terminal import PATIENCE, bar
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,7 @@ class ImageProcessor(Processor):
     processor_type: ClassVar[str] = "image"
     modality: ClassVar[str] = "image"
     sample_file: ClassVar[str | None] = ".png"
+    written: ClassVar[tuple[str, str]] = ("pictures are", ".png")
 
     resolution: int = Field(ge=1, le=4096, description="Height and width in pixels.")
     channels: int = Field(3, ge=1, le=64, description="1 grey, 3 RGB, 4 RGBA; other numbers need arrays as input.")
@@ -135,13 +137,12 @@ class ImageProcessor(Processor):
         Raises:
             UserError: The file name has another ending than .png.
         """
-        if target.suffix and not target.is_dir():
-            if target.suffix.lower() != ".png":
-                raise UserError(f"{target}: pictures are written as .png; give a name that ends so, or a folder")
+        if self.names_a_file(target):
             write_bytes(target, to_png(self.sheet(samples)))
             return [target]
         paths = []
-        for index, image in enumerate(to_pil(self.to_stored(samples))):
+        images = to_pil(self.to_stored(samples))
+        for index, image in enumerate(bar(images, desc="writing", unit=" pictures", delay=PATIENCE)):
             paths.append(target / f"{index:05d}.png")
             write_bytes(paths[-1], to_png(image))
         return paths

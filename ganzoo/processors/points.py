@@ -43,6 +43,7 @@ class PointsProcessor(Processor):
     modality: ClassVar[str] = "points"
     storage_dtype: ClassVar[str] = "float32"
     sample_file: ClassVar[str | None] = ".csv"
+    written: ClassVar[tuple[str, str]] = ("points are", ".csv")
 
     dimensions: int = Field(2, ge=1, le=4096, description="Coordinates of a point.")
     scale: float = Field(
@@ -101,13 +102,14 @@ class PointsProcessor(Processor):
         return [f"{name}.png"]
 
     def save_samples(self, samples: torch.Tensor, target: Path) -> list[Path]:
-        """Writes a line a point, its coordinates separated by commas.
+        """Writes a line a point, its coordinates separated by commas, to `target` if it names a .csv file, else to
+        `samples.csv` in the folder `target`.
 
         Raises:
             UserError: The file name has another ending than .csv.
         """
-        if target.suffix.lower() != ".csv":
-            raise UserError(f"{target}: points are written as .csv; give a name that ends so")
+        if not self.names_a_file(target):
+            target = target / "samples.csv"
         lines = [",".join(f"{value:.6g}" for value in point) for point in self.to_stored(samples).tolist()]
         write_text(target, "\n".join(lines) + "\n")
         return [target]

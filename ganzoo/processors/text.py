@@ -71,6 +71,7 @@ class TextProcessor(Processor):
 
     processor_type: ClassVar[str] = "text"
     modality: ClassVar[str] = "text"
+    written: ClassVar[tuple[str, str]] = ("sentences are", ".txt")
     storage_dtype: ClassVar[str] = "int32"
 
     vocab_size: int = Field(ge=2, le=MAX_VOCAB, description="Tokens of the vocabulary.")
@@ -368,10 +369,7 @@ class TextProcessor(Processor):
         Raises:
             UserError: The file name has another ending than .txt.
         """
-        if target.suffix and not target.is_dir():
-            if target.suffix.lower() != ".txt":
-                raise UserError(f"{target}: sentences are written as .txt; give a name that ends so, or a folder")
-        else:
+        if not self.names_a_file(target):
             target = target / "samples.txt"
         write_text(target, self.show(samples) + "\n")
         return [target]

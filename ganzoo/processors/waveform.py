@@ -13,6 +13,7 @@ from ganzoo.errors import UnusableSample, UserError
 from ganzoo.files import write_bytes
 from ganzoo.processors.base import Processor
 from ganzoo.recording import FULL_SCALE, Recording, read_recording, to_int16
+from ganzoo.terminal import PATIENCE, bar
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +48,7 @@ class WaveformProcessor(Processor):
     modality: ClassVar[str] = "audio"
     storage_dtype: ClassVar[str] = "int16"
     sample_file: ClassVar[str | None] = ".wav"
+    written: ClassVar[tuple[str, str]] = ("sound is", ".wav")
 
     length: int = Field(ge=16, le=2**22, description="Samples of a clip, in each channel.")
     channels: int = Field(1, ge=1, le=8, description="1 mono, 2 stereo.")
@@ -206,16 +208,14 @@ class WaveformProcessor(Processor):
         from ganzoo.processors.sound import draw_sheet, wav_bytes, wav_sheet
 
         clips = self.to_stored(samples).cpu().numpy()
-        if target.suffix and not target.is_dir():
-            if target.suffix.lower() != ".wav":
-                raise UserError(f"{target}: sound is written as .wav; give a name that ends so, or a folder")
+        if self.names_a_file(target):
             files = {target: wav_sheet(clips, self.sampling_rate)}
             picture = target.with_suffix(".png")
         else:
             files = {target / f"{i:05d}.wav": wav_bytes(clip, self.sampling_rate) for i, clip in enumerate(clips)}
             picture = target / "overview.png"
         files[picture] = draw_sheet(clips, self.sampling_rate)
-        for path, content in files.items():
+        for path, content in bar(files.items(), desc="writing", unit=" files", delay=PATIENCE):
             write_bytes(path, content)
         return list(files)
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TextIO
 
 from ganzoo.errors import MissingPackageError, require
 from ganzoo.files import explained_os_errors, write_bytes
+from ganzoo.terminal import bars_are_off
 
 
 class Tracker(Protocol):
@@ -279,7 +280,7 @@ class ProgressBar:
         self._start = self._shown = time.monotonic()
         self._losses = ""
         self._bar: Any = None
-        disabled = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").upper() in {"1", "ON", "YES", "TRUE"}
+        disabled = bars_are_off()
         self._plain = not disabled and not self.stream.isatty()
         if not disabled and not self._plain:
             from tqdm import tqdm
