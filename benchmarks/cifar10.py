@@ -28,9 +28,10 @@ from runs import trained
 from timing import environment
 
 import ganzoo
+from ganzoo.embedders.base import Embedder, Embedding
+from ganzoo.embedders.names import get_embedder
 from ganzoo.errors import GanzooError
-from ganzoo.metrics.embedders import Embedder, Embedding, get_embedder
-from ganzoo.training.recipe import load_recipe
+from ganzoo.recipe.reading import load_recipe
 
 RESULTS = Path(__file__).parent / "results"
 IMAGES = 102_400

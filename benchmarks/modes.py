@@ -30,7 +30,7 @@ import torch
 from timing import environment
 
 import ganzoo
-from ganzoo.training.recipe import load_recipe
+from ganzoo.recipe.reading import load_recipe
 
 RESULTS = Path(__file__).parent / "results"
 POINTS = 2500
@@ -140,7 +140,7 @@ def draw(method: str, runs: list[dict[str, Any]], points: dict[str, np.ndarray],
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from ganzoo.data.mixtures import MIXTURES
+    from ganzoo.data.sets.mixtures import MIXTURES
 
     figure, axes = pyplot.subplots(
         len(points),

@@ -27,9 +27,10 @@ import torch
 from timing import environment
 
 import ganzoo
-from ganzoo.data import DataConfig, load_data
+from ganzoo.data import load_data
+from ganzoo.data.sets.oracle import Oracle
 from ganzoo.metrics.text.likelihood import nll, nll_oracle
-from ganzoo.oracle import Oracle
+from ganzoo.recipe.data import DataConfig
 
 RESULTS = Path(__file__).parent / "results"
 TEMPERATURES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 import ganzoo
 from ganzoo.data.dataset import ArrayDataset
 from ganzoo.nn import convolution, equalised, grouped, layers, modulated, rectifiers, resample, residual
-from ganzoo.training.objectives import build_objective
-from ganzoo.training.recipe import load_recipe
+from ganzoo.objectives import build_objective
+from ganzoo.recipe.reading import load_recipe
 from ganzoo.training.trainer import Trainer
 
 POOL = 512  # samples in memory

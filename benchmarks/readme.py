@@ -16,7 +16,7 @@ import cifar10
 import modes
 import stacked
 
-from ganzoo.catalogue import catalogue
+from ganzoo.checkpoints.catalogue import catalogue
 from ganzoo.registry import MODALITIES, get_family, list_families
 
 # The metrics that the README shows, and how their values are written; the others are in the cards.

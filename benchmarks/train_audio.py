@@ -28,10 +28,10 @@ from torch import Tensor, nn
 
 import ganzoo
 from ganzoo.data.dataset import ArrayDataset
-from ganzoo.precision import has_fast_bf16
-from ganzoo.training.objectives import build_objective
-from ganzoo.training.recipe import load_recipe
+from ganzoo.objectives import build_objective
+from ganzoo.recipe.reading import load_recipe
 from ganzoo.training.trainer import Trainer
+from ganzoo.utils.precision import has_fast_bf16
 
 RESULTS = Path(__file__).parent / "results" / "train_audio-cpu.json"
 BATCH, LENGTH, CRITIC_UPDATES = 16, 16_384, 5

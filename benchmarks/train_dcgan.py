@@ -27,13 +27,13 @@ from torch import nn
 import ganzoo
 from ganzoo.data.dataset import ArrayDataset
 from ganzoo.nn import Conv2d, ConvTranspose2d, JudgeWhole, ProjectLatents
-from ganzoo.precision import has_fast_bf16
+from ganzoo.objectives import build_objective
 from ganzoo.processors import ImageProcessor
+from ganzoo.recipe.reading import load_recipe
 from ganzoo.training.distributed import World
-from ganzoo.training.objectives import build_objective
-from ganzoo.training.recipe import load_recipe
 from ganzoo.training.run import RunLoop
 from ganzoo.training.trainer import Trainer
+from ganzoo.utils.precision import has_fast_bf16
 
 RESULTS = Path(__file__).parent / "results"
 # What is promised; `--check` ends with 1 where a median falls short.

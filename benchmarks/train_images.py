@@ -31,7 +31,7 @@ from plain_images import CASES, Case, PlainLoop, check_equality, trainer
 from timing import environment, ratio, summarise, synchronize
 from torch.utils.flop_counter import FlopCounterMode
 
-from ganzoo.precision import has_fast_bf16
+from ganzoo.utils.precision import has_fast_bf16
 
 RESULTS = Path(__file__).parent / "results"
 PLAIN, FP32, BF16, BF16_PENALTIES = "plain fp32", "ganzoo fp32", "ganzoo bf16", "ganzoo bf16, penalties too"

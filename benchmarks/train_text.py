@@ -28,11 +28,10 @@ from timing import environment, ratio, summarise, synchronize
 from torch import Tensor
 
 import ganzoo
-from ganzoo.sampling import rollouts
-from ganzoo.training.objective_sections import LikelihoodConfig, PolicyGradientConfig
-from ganzoo.training.objectives.base import Batch, StepContext
-from ganzoo.training.objectives.likelihood import LikelihoodObjective
-from ganzoo.training.objectives.policy_gradient import PolicyGradientObjective
+from ganzoo.networks.sequences import rollouts
+from ganzoo.objectives.base import Batch, StepContext
+from ganzoo.objectives.likelihood import LikelihoodConfig, LikelihoodObjective
+from ganzoo.objectives.policy_gradient import PolicyGradientConfig, PolicyGradientObjective
 
 RESULTS = Path(__file__).parent / "results"
 BATCH, LENGTH, VOCABULARY, ROLLOUTS = 64, 20, 5000, 16

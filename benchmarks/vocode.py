@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 import ganzoo
 from ganzoo.families.audio.hifigan import PRESETS
-from ganzoo.precision import has_fast_bf16
-from ganzoo.spectral import log_mel
+from ganzoo.sound.spectral import log_mel
+from ganzoo.utils.precision import has_fast_bf16
 
 RESULTS = Path(__file__).parent / "results" / "vocode-cpu.json"
 FRAMES, HOP, SAMPLING_RATE = 172, 256, 22_050

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ganzoo.errors import NotFoundError, UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from ganzoo.config import GANConfig
-    from ganzoo.modeling import GANModel
+    from pydantic import BaseModel
+    from torch import nn
 
 MODALITIES = ("image", "audio", "text")
 ENTRY_POINT_GROUP = "ganzoo.families"
@@ -52,8 +52,8 @@ class Family:
 
     name: str
     modality: str
-    config: type[GANConfig]
-    networks: dict[str, type[GANModel]]
+    config: type[BaseModel]
+    networks: dict[str, type[nn.Module]]
     paper: str
     objective: dict[str, Any]
     tiny: dict[str, Any]
@@ -67,7 +67,7 @@ class Family:
     def is_gan(self) -> bool:
         return "generator" in self.networks
 
-    def tiny_config(self, **overrides: Any) -> GANConfig:
+    def tiny_config(self, **overrides: Any) -> BaseModel:
         return self.config.from_dict({**self.tiny, **overrides})
 
 

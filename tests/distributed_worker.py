@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 import ganzoo.training.run as run_module
-from ganzoo.files import save_tensors
 from ganzoo.training.state import _pack_optimizers
+from ganzoo.utils.files import save_tensors
 
 BUILD_TRAINER = run_module.build_trainer
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import ganzoo
-from ganzoo.modeling import DiscriminatorOutput
+from ganzoo.networks.base import DiscriminatorOutput
 from ganzoo.registry import get_family
 
 BOS, EOS, PAD = 0, 1, 2

@@ -10,10 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from training_helpers import make_trainer
 
+from ganzoo.augmentation.ada import (
+    OPERATIONS,
+    AdaConfig,
+    AugmentProbability,
+    ada_augment,
+    color,
+    flip,
+    geometric,
+    rotate,
+    translate,
+)
 from ganzoo.errors import UserError
-from ganzoo.training.ada import OPERATIONS, AugmentProbability, ada_augment, color, flip, geometric, rotate, translate
 from ganzoo.training.distributed import World
-from ganzoo.training.objective_sections import AdaConfig
 from ganzoo.training.state import load_checkpoint, save_checkpoint
 
 ALWAYS, HALF, NEVER = (torch.tensor(value) for value in (1.0, 0.5, 0.0))

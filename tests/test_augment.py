@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganzoo.errors import UserError
-from ganzoo.training.augment import (
+from ganzoo.augmentation.diffaugment import (
     AUGMENTATIONS,
     diff_augment,
     instance_noise,
@@ -16,6 +15,7 @@ from ganzoo.training.augment import (
     random_cutout,
     random_translation,
 )
+from ganzoo.errors import UserError
 
 ALL = "color,translation,cutout"
 

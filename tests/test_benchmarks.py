@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ganzoo
-from ganzoo.training.recipe import load_recipe
+from ganzoo.recipe.reading import load_recipe
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

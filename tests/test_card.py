@@ -11,10 +11,11 @@ import yaml
 from huggingface_hub import ModelCard
 from places import ROOT
 
-from ganzoo.card import CardData, address_card, render_card, write_card
-from ganzoo.card_check import check_card, split_card
-from ganzoo.card_tables import LICENSES, PIPELINE_TAG, PIPELINE_TAGS
 from ganzoo.errors import UserError
+from ganzoo.hub.card import CardData, address_card, render_card, write_card
+from ganzoo.hub.metadata import PIPELINE_TAGS, check_card, split_card
+from ganzoo.hub.words import PIPELINE_TAG
+from ganzoo.recipe.licences import LICENSES
 
 METRIC = {
     "name": "frechet_distance",
@@ -258,5 +259,5 @@ def test_tables_hold_what_the_library_uses():
 
 
 def test_importing_cards_imports_no_torch():
-    code = "import sys, ganzoo.card; sys.exit('torch' in sys.modules or 'huggingface_hub' in sys.modules)"
+    code = "import sys, ganzoo.hub.card; sys.exit('torch' in sys.modules or 'huggingface_hub' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -368,12 +368,12 @@ def test_a_traceback_is_shown_on_demand(monkeypatch):
 
 
 def test_an_error_nobody_foresaw_is_one_line(monkeypatch, capsys):
-    import ganzoo.catalogue
+    import ganzoo.checkpoints.catalogue
 
     def broken() -> None:
         raise ZeroDivisionError("first line\nsecond line")
 
-    monkeypatch.setattr(ganzoo.catalogue, "catalogue", broken)
+    monkeypatch.setattr(ganzoo.checkpoints.catalogue, "catalogue", broken)
     assert run(["list"]) == 1
     shown = "ganzoo: unexpected ZeroDivisionError: first line (GANZOO_TRACEBACK=1 shows where)\n"
     assert capsys.readouterr().err == shown

@@ -12,7 +12,7 @@ from torch import nn
 import ganzoo
 from ganzoo.errors import UserError
 from ganzoo.families.text.cot import CoTConfig
-from ganzoo.language import token_mask
+from ganzoo.networks.text import token_mask
 from ganzoo.registry import get_family
 
 BATCH = 7

@@ -14,12 +14,13 @@ from PIL import Image
 from places import SHARED_DATA
 
 import ganzoo
-from ganzoo.data import DataConfig, Source, build_cache, load_data, open_source
+from ganzoo.data import Source, build_cache, load_data, open_source
 from ganzoo.data.cache import open_cache, read_cache
-from ganzoo.data.drums import KINDS, RANGES, drum_hit, drum_of
 from ganzoo.data.left_out import LeftOut, Reason, Tally
+from ganzoo.data.sets.drums import KINDS, RANGES, drum_hit, drum_of
 from ganzoo.errors import NotFoundError, UnusableSample, UserError
 from ganzoo.processors import WaveformProcessor
+from ganzoo.recipe.data import DataConfig
 
 RATE = 8000
 PLAIN = WaveformProcessor(length=800, sampling_rate=RATE, peak_normalize=False)

@@ -20,10 +20,11 @@ from PIL import Image
 from places import ROOT, SHARED_DATA
 
 from ganzoo import data
-from ganzoo.data import DataConfig, Source, build_cache, open_source
+from ganzoo.data import Source, build_cache, open_source
 from ganzoo.data.cache import cache_root, open_cache
 from ganzoo.errors import GanzooError, UserError
 from ganzoo.processors import ImageProcessor
+from ganzoo.recipe.data import DataConfig
 
 GREY = ImageProcessor(resolution=8, channels=1)
 

@@ -17,8 +17,9 @@ from PIL import Image
 from places import ROOT, SHARED_DATA
 from pydantic import ValidationError
 
-from ganzoo.data import DataConfig, open_source
+from ganzoo.data import open_source
 from ganzoo.errors import MissingPackageError, NotFoundError, UserError
+from ganzoo.recipe.data import DataConfig
 
 FEATURES = {"image": {"_type": "Image"}, "label": {"names": ["cat", "dog", "owl"], "_type": "ClassLabel"}}
 

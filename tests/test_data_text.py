@@ -15,10 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ganzoo.data import DataConfig, load_data, open_source
-from ganzoo.data.texts import MAX_LINE_BYTES
+from ganzoo.data import load_data, open_source
+from ganzoo.data.readers.texts import MAX_LINE_BYTES
 from ganzoo.errors import GanzooError, NotFoundError, UserError
 from ganzoo.processors import ImageProcessor, TextProcessor, fit_text_processor
+from ganzoo.recipe.data import DataConfig
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 ORACLE = SHARED / "seqgan-oracle" / "oracle.safetensors"
@@ -271,7 +272,7 @@ def test_python_docs_are_real_sentences():
 
 
 def test_python_docs_are_the_same_in_every_pass():
-    from ganzoo.data.builtin import _python_sentences
+    from ganzoo.data.sets.python_docs import _python_sentences
 
     before = open_source(DataConfig(dataset="python-docs"))
     _python_sentences.cache_clear()
@@ -280,7 +281,7 @@ def test_python_docs_are_the_same_in_every_pass():
 
 
 def test_a_python_without_documentation(monkeypatch, tmp_path):
-    from ganzoo.data import builtin
+    from ganzoo.data.sets import python_docs as builtin
 
     monkeypatch.setattr(builtin.sysconfig, "get_path", lambda name: str(tmp_path))
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
@@ -297,7 +298,7 @@ def test_a_python_without_documentation(monkeypatch, tmp_path):
 
 def test_a_fresh_oracle_by_seed(monkeypatch):
     assert open_source(DataConfig(dataset="oracle")).length == 10_000
-    monkeypatch.setattr("ganzoo.data.oracle.SEQUENCES", 200)
+    monkeypatch.setattr("ganzoo.data.sets.oracle.SEQUENCES", 200)
     train = open_source(DataConfig(dataset="oracle"))
     assert (train.description, train.length, train.vocab_size) == ("oracle 0", 200, 5000)
     rows = np.stack(texts(train))
@@ -315,12 +316,12 @@ def test_a_fresh_oracle_by_seed(monkeypatch):
 
 @pytest.mark.skipif(not ORACLE.is_file(), reason="no shared data beside the repository")
 def test_the_oracle_of_a_file(monkeypatch):
-    monkeypatch.setattr("ganzoo.data.oracle.SEQUENCES", 2000)
+    monkeypatch.setattr("ganzoo.data.sets.oracle.SEQUENCES", 2000)
     source = open_at(ORACLE, dataset="seqgan-oracle")
     assert (source.description, source.length, source.vocab_size) == ("seqgan-oracle", 2000, 5000)
     data = load_data(DataConfig(path=str(ORACLE)), TextProcessor(vocab_size=5000, max_length=20), split="validation")
     assert data.samples.shape == (2000, 20)
-    from ganzoo.oracle import Oracle
+    from ganzoo.data.sets.oracle import Oracle
 
     nll = Oracle.from_file(ORACLE).nll(torch.from_numpy(np.array(data.samples)))
     assert abs(float(nll.mean()) - 5.756) < 4 * float(nll.std()) / 2000**0.5  # the reference: its entropy

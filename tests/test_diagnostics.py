@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ganzoo.training.diagnostics import Diagnostics, diversity, non_finite, non_finite_advice
+from ganzoo.objectives.diversity import diversity
+from ganzoo.training.diagnostics import Diagnostics, non_finite, non_finite_advice
 
 HEALTHY = {
     "event": "train",

@@ -29,9 +29,9 @@ from training_helpers import (
 )
 
 import ganzoo
-from ganzoo.files import load_tensors
 from ganzoo.registry import get_family
 from ganzoo.training.trackers import read_rows
+from ganzoo.utils.files import load_tensors
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 # Everything that could make processes drift apart: statistics and dropout of their own data, double backward.

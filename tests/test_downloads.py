@@ -8,9 +8,11 @@ import threading
 
 import pytest
 
-from ganzoo.data import DataConfig, downloads
-from ganzoo.data.downloads import Download, fetch, open_download
+from ganzoo.data.downloads import Download, fetch
+from ganzoo.data.sets import coco_captions
+from ganzoo.data.sets.coco_captions import open_download
 from ganzoo.errors import GanzooError, NotFoundError
+from ganzoo.recipe.data import DataConfig
 
 CONTENT = b"a man rides a horse .\nthe dog sleeps .\n"
 
@@ -67,7 +69,7 @@ def test_what_cannot_be_fetched_says_how_to_go_on(server, url):
 
 
 def test_a_split_is_a_source_of_lines(server, monkeypatch):
-    monkeypatch.setitem(downloads.DOWNLOADS, "toy", {"train": pinned(f"{server}/train.txt")})
+    monkeypatch.setitem(coco_captions.DOWNLOADS, "toy", {"train": pinned(f"{server}/train.txt")})
     source = open_download("toy", DataConfig(dataset="toy"), "train")
     assert [text for text, _ in source.iterate()] == ["a man rides a horse .", "the dog sleeps ."]
     assert source.description == "toy" and source.length == 2

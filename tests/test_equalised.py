@@ -8,14 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ganzoo.nn import (
-    HE_GAIN,
-    EqualisedConv2d,
-    EqualisedLinear,
-    EqualisedUpsampleConv2d,
-    PixelNorm,
-    minibatch_std,
-)
+from ganzoo.nn import HE_GAIN, EqualisedConv2d, EqualisedLinear, EqualisedUpsampleConv2d, PixelNorm, minibatch_std
 
 
 @pytest.fixture(autouse=True)

@@ -11,13 +11,13 @@ from test_metrics_audio import clap_folder  # noqa: F401
 
 import ganzoo
 from ganzoo.cli import run
+from ganzoo.embedders.base import Embedding
 from ganzoo.errors import UserError
 from ganzoo.evaluation.audio import CLASS_METRICS, DEFAULT_METRICS
 from ganzoo.families.audio.audio_classifier import AudioClassifier
 from ganzoo.families.audio.hifigan import HiFiGANConfig, HiFiGANGenerator
 from ganzoo.families.audio.wavegan import WaveGANConfig, WaveGANGenerator
-from ganzoo.metrics.embedders import Embedding
-from ganzoo.metrics.evaluate import MetricResult
+from ganzoo.metrics.records import MetricResult
 from ganzoo.pipelines import ClassifierPipeline, GANPipeline, VocoderPipeline
 
 LENGTH, RATE = 1024, 2000
@@ -119,7 +119,8 @@ class TestGenerators:
         assert found["class_balance"].floor == pytest.approx(0.0, abs=1e-6)
 
     def test_copies_of_the_training_data_are_found_out(self, data):
-        from ganzoo.data import DataConfig, load_data
+        from ganzoo.data import load_data
+        from ganzoo.recipe.data import DataConfig
 
         processor = WaveGANConfig(length=LENGTH, sampling_rate=RATE).processor()
         training = load_data(DataConfig(**data), processor)
@@ -192,7 +193,8 @@ def test_accuracy_of_a_classifier(data):
     network = AudioClassifier(config).eval()
     model = ClassifierPipeline(network, config.processor())
     (result,) = ganzoo.evaluate(model, data=data)
-    from ganzoo.data import DataConfig, load_data
+    from ganzoo.data import load_data
+    from ganzoo.recipe.data import DataConfig
 
     stored, labels = load_data(DataConfig(**data), model.processor, split="test").batch(np.arange(9))
     with torch.no_grad():

@@ -12,16 +12,17 @@ from torch import nn
 
 import ganzoo
 from ganzoo.cli import run
-from ganzoo.data import DataConfig, open_source
+from ganzoo.data import open_source
+from ganzoo.data.sets.oracle import Oracle
 from ganzoo.errors import UserError
 from ganzoo.evaluation.text import DEFAULT_METRICS, ORACLE_METRICS
-from ganzoo.files import save_tensors
-from ganzoo.metrics.evaluate import MetricResult
+from ganzoo.metrics.records import MetricResult
 from ganzoo.metrics.text import evaluate_texts
 from ganzoo.metrics.text.likelihood import Likelihood, entropy, nll, nll_oracle
-from ganzoo.oracle import Oracle
 from ganzoo.pipelines import TextPipeline
 from ganzoo.processors import TextProcessor, fit_text_processor
+from ganzoo.recipe.data import DataConfig
+from ganzoo.utils.files import save_tensors
 
 VOCAB, EOS, PAD = 6, 1, 0
 ORACLE_FILE = Path(__file__).parents[2] / "shared" / "data" / "seqgan-oracle" / "oracle.safetensors"

@@ -12,12 +12,12 @@ from PIL import Image
 
 import ganzoo
 from ganzoo.data import load_data
-from ganzoo.data.config import DataConfig
 from ganzoo.errors import NotFoundError, UserError
 from ganzoo.exploring import class_grid, direction_strip, neighbour_sheet, neighbours, save_animation, save_sheet
 from ganzoo.exploring.projection import distances
 from ganzoo.exploring.walks import slerp, walk
 from ganzoo.processors import ImageProcessor
+from ganzoo.recipe.data import DataConfig
 
 STYLED = {"resolution": 16, "channels": 3, "width": 8, "latent_dim": 16, "mapping_layers": 2}
 

@@ -23,19 +23,21 @@ from torch.utils._pytree import tree_leaves
 from training_helpers import fitted_processor
 
 import ganzoo
-from ganzoo.card import check_card
-from ganzoo.config import GANConfig
 from ganzoo.errors import UserError
-from ganzoo.losses import zero_centred_penalty
-from ganzoo.modeling import ClassifierOutput, Discriminator, DiscriminatorOutput, GANModel, Generator, Vocoder
+from ganzoo.hub.metadata import check_card
+from ganzoo.losses.penalties import zero_centred_penalty
+from ganzoo.networks.audio import Vocoder
+from ganzoo.networks.base import ClassifierOutput, Discriminator, DiscriminatorOutput, GANModel, Generator
+from ganzoo.networks.config import GANConfig
 from ganzoo.nn import pack
+from ganzoo.objectives import Batch, StepContext, build_objective
+from ganzoo.objectives.gumbel import relaxed_sequences
+from ganzoo.objectives.likelihood import LikelihoodConfig
 from ganzoo.pipelines import GANPipeline, pipeline_class
-from ganzoo.pipelines.gan import Samples
+from ganzoo.pipelines.generation import Samples
+from ganzoo.recipe.reading import list_recipes, load_recipe
+from ganzoo.recipe.recipe import Recipe
 from ganzoo.registry import family_modality, get_family, list_families
-from ganzoo.training.objective_sections import LikelihoodConfig
-from ganzoo.training.objectives import Batch, StepContext, build_objective
-from ganzoo.training.objectives.gumbel import relaxed_sequences
-from ganzoo.training.recipe import Recipe, list_recipes, load_recipe
 from ganzoo.training.trainer import sum_terms
 
 FAMILIES = list_families(kind="all")

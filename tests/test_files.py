@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from ganzoo.errors import GanzooError
-from ganzoo.files import new_folder, write_bytes
+from ganzoo.utils.files import new_folder, write_bytes
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from training_helpers import RECIPE
 
 import ganzoo
 from ganzoo.errors import NotFoundError, UserError
+from ganzoo.recipe.reading import load_recipe
 from ganzoo.training.build import build_trainer
-from ganzoo.training.recipe import load_recipe
 
 SHORT = {"training.steps": 2, "training.checkpoint_every": 2, "training.sample_every": None}
 

@@ -15,18 +15,13 @@ from torch.nn.utils.parametrize import is_parametrized
 from training_helpers import make_trainer
 
 import ganzoo
-from ganzoo.checkpoint import count_parameters, plain_state_dict
+from ganzoo.checkpoints.weights import count_parameters, plain_state_dict
+from ganzoo.converters.hifigan import discriminator_from_official, from_official, official_config, to_speecht5
 from ganzoo.errors import CheckpointError, UserError
 from ganzoo.families.audio.hifigan import PRESETS, HiFiGAN, HiFiGANConfig, HiFiGANDiscriminator, HiFiGANGenerator
-from ganzoo.files import save_tensors
-from ganzoo.integrations.hifigan import (
-    discriminator_from_official,
-    from_official,
-    official_config,
-    to_speecht5,
-)
 from ganzoo.training.ema import EMA
 from ganzoo.training.state import load_latest, save_checkpoint
+from ganzoo.utils.files import save_tensors
 
 # The reference code's config_v1.json, without what concerns its training.
 OFFICIAL_V1 = {

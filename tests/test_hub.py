@@ -11,10 +11,10 @@ import torch
 from huggingface_hub import constants
 
 import ganzoo
-from ganzoo.card import address_card
-from ganzoo.card_check import split_card
 from ganzoo.cli import run
 from ganzoo.errors import CheckpointError, GanzooError, NotFoundError, UserError
+from ganzoo.hub.card import address_card
+from ganzoo.hub.metadata import split_card
 
 TINY = {"resolution": 8, "channels": 1, "width": 4, "latent_dim": 8}
 NAME = "alice/gan"

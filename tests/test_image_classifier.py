@@ -8,7 +8,7 @@ from torch import nn
 
 from ganzoo.errors import UserError
 from ganzoo.families.image.image_classifier import ImageClassifier, ImageClassifierConfig
-from ganzoo.training.recipe import load_recipe
+from ganzoo.recipe.reading import load_recipe
 
 TINY = {"resolution": 16, "channels": 3, "width": 4, "num_classes": 3, "feature_dim": 8}
 

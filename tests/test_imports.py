@@ -17,6 +17,7 @@ import pytest
 
 import ganzoo
 from ganzoo.registry import MODALITIES, list_families
+from ganzoo.utils.lazy import public_names
 
 PACKAGE = Path(ganzoo.__file__).parent
 HEAVY = (
@@ -129,19 +130,17 @@ def test_names_of_subpackages_resolve(package):
     assert module.__all__ and all(getattr(module, name) is not None for name in module.__all__)
 
 
-def test_type_checkers_see_the_same_names():
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    (block,) = (
-        node for node in tree.body if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-    )
-    seen = {}
-    for statement in block.body:
-        assert isinstance(statement, ast.ImportFrom)
-        for alias in statement.names:
-            assert alias.asname == alias.name, "a re-export is written `import X as X`"
-            seen[alias.name] = statement.module
-    assert seen == ganzoo._EXPORTS
-    assert ganzoo.__all__ == ["__version__", *ganzoo._EXPORTS]
+@pytest.mark.parametrize("stub", sorted(PACKAGE.rglob("__init__.pyi")), ids=lambda path: path.parent.name)
+def test_a_stub_holds_nothing_but_public_names(stub):
+    """Type checkers and the lazy package read the same lines: no name stands in two places."""
+    docstring, *statements = ast.parse(stub.read_text(encoding="utf-8")).body
+    for statement in statements:
+        assert isinstance(statement, ast.ImportFrom) and len(statement.names) == 1
+        assert statement.names[0].asname == statement.names[0].name, "a re-export is written `import X as X`"
+    names = public_names(stub)
+    assert len(names) == len(statements)
+    submodules = {path.stem for path in stub.parent.iterdir()}
+    assert not names.keys() & submodules, "importing the module of that name would hide what the package offers"
 
 
 TRAINS_ON_PICTURES = """
@@ -210,87 +209,72 @@ def imports_of(tree: ast.AST) -> Iterator[str]:
 
 
 def group_of(module: str) -> str:
-    """`ganzoo.training.recipe` -> `training`; of `ganzoo` itself ''."""
+    """`ganzoo.recipe.reading` -> `training`; of `ganzoo` itself ''."""
     return module.split(".")[1] if module.startswith("ganzoo.") else ""
 
 
-GROUPS = {name_of(path): group_of(name_of(path)) for path in FILES}
-TOOLS = {"errors", "files", "resources", "safe_yaml", "terminal", "validation"}
-NETWORKS = {
-    "config",
-    "processors",
-    "registry",
-    "modeling",
-    "losses",
-    "penalties",
-    "precision",
-    "checkpoint",
-    "repository",
-    "catalogue",
-    "golden",
-    "spectral",
-    "recording",
-    "containers",
-}
-ABOVE_NETWORKS = {
-    "data",
-    "metrics",
-    "training",
-    "pipelines",
-    "hub",
-    "evaluation",
-    "exploring",
-    "verification",
-    "measured",
-    "cli",
-}
-# Group -> what it may import, or what it must not.
-ALLOWED = {
-    **dict.fromkeys(TOOLS, TOOLS),
-    "nn": {"errors", "precision", "sampling"},
-    "families": {"config", "modeling", "language", "nn", "registry", "errors", "processors", "spectral"},
-}
-FORBIDDEN = {
-    **dict.fromkeys(NETWORKS, ABOVE_NETWORKS),
-    "data": {"metrics", "training", "pipelines", "hub", "evaluation", "verification"},
-    "metrics": {"data", "training", "pipelines", "hub", "evaluation", "verification"},
-    "training": {"metrics"},
-}
+MODULES = {name_of(path): path for path in FILES}
+
+# The house, from the top down: a place imports only from places on lines below its own, inside functions and for type
+# checkers too. What stands on one line does not know of each other.
+PLACES = """
+__main__
+__init__ cli
+training
+evaluation exploring integrations
+pipelines
+hub
+objectives metrics
+families
+losses data converters
+embedders
+networks
+checkpoints
+processors augmentation
+nn sound recipe
+registry utils
+errors version
+"""
+HEIGHTS = {place: height for height, line in enumerate(reversed(PLACES.split("\n"))) for place in line.split()}
+
+
+def place_of(module: str) -> str:
+    """`ganzoo.training.run` -> `training`; of `ganzoo` itself `__init__`."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def modules_imported_by(path: Path) -> set[str]:
+    """The modules of ganzoo that a file imports anywhere."""
+    targets = {target for target in imports_of(TREES[path]) if target.partition(".")[0] == "ganzoo"}
+    modules = {target if target in MODULES else target.rpartition(".")[0] for target in targets}
+    assert modules <= MODULES.keys(), f"{path} imports what is not there: {modules - MODULES.keys()}"
+    return modules - {name_of(path)}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_imports_run_one_way(path):
-    own = GROUPS[name_of(path)]
-    targets = {group_of(target) for target in imports_of(TREES[path])} & {*GROUPS.values()} - {"", own}
-    assert "families" not in targets, "only the registry finds families, by their file names"
-    assert own in ("cli", "__main__") or "cli" not in targets
-    if own in ALLOWED:
-        assert targets <= ALLOWED[own]
-    assert not targets & FORBIDDEN.get(own, set())
+    own = place_of(name_of(path))
+    for module in modules_imported_by(path):
+        assert own == "families" or not module.startswith("ganzoo.families."), (
+            "only the registry finds families, by their file names"
+        )
+        assert place_of(module) == own or HEIGHTS[place_of(module)] < HEIGHTS[own], f"{own} imports {module}"
 
 
-def test_the_rules_name_what_exists():
-    present = {*GROUPS.values()}
-    for rules in (ALLOWED, FORBIDDEN):
-        assert rules.keys() <= present and all(targets <= present for targets in rules.values())
+def test_the_list_of_places_is_that_of_the_package():
+    assert HEIGHTS.keys() == {place_of(module) for module in MODULES}
+    assert len([path for path in PACKAGE.iterdir() if path.is_file()]) <= 6
 
 
 def test_modules_import_each_other_in_no_circle():
-    """At import time, that is: imports inside functions and for type checkers do not count."""
-    graph = {}
-    for path, tree in TREES.items():
-        body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-        targets = {target for node in body for target in imports_of(node)}
-        modules = {target if target in GROUPS else target.rpartition(".")[0] for target in targets}
-        graph[name_of(path)] = {
-            module for module in modules & GROUPS.keys() if module not in ("ganzoo", name_of(path))
-        }
+    """Imports inside functions and for type checkers count."""
+    graph = {name_of(path): modules_imported_by(path) for path in FILES}
     tuple(graphlib.TopologicalSorter(graph).static_order())
 
 
 def test_training_names_no_family_and_no_modality():
     for path, tree in TREES.items():
-        if GROUPS[name_of(path)] != "training":
+        if place_of(name_of(path)) != "training":
             continue
         texts = {
             node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
@@ -324,7 +308,9 @@ def test_files_are_explained_and_free_of_traps(path):
         if called in ("torch.load", "torch.hub.load_state_dict_from_url"):
             assert keywords.get("weights_only") == "True", "without it, torch unpickles"
         assert not re.search(r"(^|\.)(pickle|marshal|shelve|dill)\.\w*(load|Unpickler)", called), called
-        assert not re.search(r"\byaml\.\w*load", called), "ganzoo.safe_yaml.load_yaml, which refuses tags and aliases"
+        assert not re.search(r"\byaml\.\w*load", called), (
+            "ganzoo.utils.safe_yaml.load_yaml, which refuses tags and aliases"
+        )
         assert called not in ("eval", "exec", "os.system"), called
         assert keywords.get("persistent") != "False", "a buffer must travel with the weights"
         assert keywords.get("shell") != "True" and keywords.get("trust_remote_code") != "True"

@@ -12,14 +12,12 @@ from network_helpers import LinearDiscriminator
 from torch import Tensor, nn
 
 from ganzoo.errors import UserError
-from ganzoo.losses import (
-    ADVERSARIAL_LOSSES,
-    adversarial_loss,
-    average_over_outputs,
+from ganzoo.losses.adversarial import ADVERSARIAL_LOSSES, adversarial_loss, average_over_outputs
+from ganzoo.losses.matching import feature_matching
+from ganzoo.losses.penalties import (
     clip_weights_,
     dragan_penalty,
     drift_penalty,
-    feature_matching,
     gradient_penalty,
     zero_centred_penalty,
 )
@@ -432,6 +430,6 @@ def test_clip_weights() -> None:
 
 
 def test_recipes_know_exactly_these_losses():
-    from ganzoo.training.objective_sections import LOSSES
+    from ganzoo.objectives.adversarial import LOSSES
 
     assert set(LOSSES) == set(ADVERSARIAL_LOSSES)

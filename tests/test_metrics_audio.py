@@ -8,32 +8,28 @@ import torch
 from torch import nn
 
 import ganzoo
+from ganzoo.embedders.base import Embedding
+from ganzoo.embedders.clap import ClapEmbedder
+from ganzoo.embedders.classifier import ClassifierEmbedder
+from ganzoo.embedders.listening import fit_waveforms, listening_features, listening_mel
+from ganzoo.embedders.log_mel import LogMelEmbedder
+from ganzoo.embedders.names import get_embedder
+from ganzoo.embedders.validation import check_samples
 from ganzoo.errors import GanzooError, NotFoundError, UserError
 from ganzoo.metrics import (
-    ClassifierEmbedder,
-    Embedding,
+    RESOLUTIONS,
+    cosine_basis,
     evaluate_embeddings,
     evaluate_samples,
     frechet_distance,
-    get_embedder,
     inception_score,
-    nearest_distances,
-    nearest_distances_within,
-)
-from ganzoo.metrics.audio import (
-    RESOLUTIONS,
-    ClapEmbedder,
-    LogMelEmbedder,
-    cosine_basis,
-    fit_waveforms,
-    listening_features,
-    listening_mel,
     log_mel_l1,
     mel_cepstral_distortion,
     multi_resolution_stft,
+    nearest_distances,
+    nearest_distances_within,
 )
-from ganzoo.metrics.validation import check_samples
-from ganzoo.modeling import ClassifierOutput
+from ganzoo.networks.base import ClassifierOutput
 from ganzoo.processors import ImageProcessor, WaveformProcessor
 
 

@@ -9,21 +9,20 @@ import torch
 from torch import nn
 
 import ganzoo
+from ganzoo.embedders.base import Embedding
+from ganzoo.embedders.classifier import ClassifierEmbedder
+from ganzoo.embedders.names import get_embedder
+from ganzoo.embedders.pixels import PixelEmbedder, fit_images
 from ganzoo.errors import MissingPackageError, NotFoundError, UserError
 from ganzoo.metrics import (
     METRICS,
-    ClassifierEmbedder,
-    Embedding,
     MetricResult,
-    PixelEmbedder,
     evaluate_samples,
-    fit_images,
     frechet_distance,
-    get_embedder,
     kernel_inception_distance,
     precision_recall,
 )
-from ganzoo.modeling import ClassifierOutput
+from ganzoo.networks.base import ClassifierOutput
 from ganzoo.processors import ImageProcessor
 
 

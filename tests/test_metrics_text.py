@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ganzoo.errors import UserError
-from ganzoo.metrics.evaluate import MetricResult
+from ganzoo.metrics.records import MetricResult
 from ganzoo.metrics.text import (
     TEXT_METRICS,
     NGramModel,

@@ -10,18 +10,14 @@ import torch
 from torch import Tensor, nn
 
 import ganzoo
-from ganzoo.language import Text, TextDiscriminator, TextGenerator, token_mask
-from ganzoo.modeling import DiscriminatorOutput
-from ganzoo.training.objective_sections import (
-    CooperativeConfig,
-    GumbelConfig,
-    LikelihoodConfig,
-    PolicyGradientConfig,
-)
-from ganzoo.training.objectives import Batch, StepContext, build_objective
-from ganzoo.training.objectives.cooperative import divergence
-from ganzoo.training.objectives.gumbel import relaxed_sequences
-from ganzoo.training.objectives.rewards import MovingAverage, discounted, masked_mean, token_rewards
+from ganzoo.networks.base import DiscriminatorOutput
+from ganzoo.networks.text import Text, TextDiscriminator, TextGenerator, token_mask
+from ganzoo.objectives import Batch, StepContext, build_objective
+from ganzoo.objectives.cooperative import CooperativeConfig, divergence
+from ganzoo.objectives.gumbel import GumbelConfig, relaxed_sequences
+from ganzoo.objectives.likelihood import LikelihoodConfig
+from ganzoo.objectives.policy_gradient import PolicyGradientConfig
+from ganzoo.objectives.rewards import MovingAverage, discounted, masked_mean, token_rewards
 
 VOCABULARY, LENGTH = 4, 3
 PAD, BOS, EOS = 0, 1, 2
@@ -192,7 +188,7 @@ def test_other_rewards(reward, expected):
 
 @pytest.mark.parametrize("scale, expected", [("probability", 0.75), ("centred", 0.5), ("logit", math.log(3))])
 def test_scales_of_a_judgement(scale, expected):
-    from ganzoo.training.objectives.rewards import SCALES
+    from ganzoo.objectives.rewards import SCALES
 
     assert SCALES[scale](torch.tensor(math.log(3))).item() == pytest.approx(expected, abs=1e-6)
 

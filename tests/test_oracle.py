@@ -12,8 +12,8 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 import ganzoo
+from ganzoo.data.sets.oracle import Oracle
 from ganzoo.errors import CheckpointError, UserError
-from ganzoo.oracle import Oracle
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "data" / "seqgan-oracle" / "oracle.safetensors"
 published = pytest.mark.skipif(not PUBLISHED.exists(), reason="the published oracle is not here")

@@ -16,9 +16,9 @@ from training_helpers import GANZOO, PATIENCE, differing, environment, make_trai
 
 import ganzoo
 from ganzoo.errors import UserError
+from ganzoo.recipe.reading import load_recipe
+from ganzoo.recipe.sections import PhaseConfig
 from ganzoo.training.build import build_trainer
-from ganzoo.training.recipe import load_recipe
-from ganzoo.training.sections import PhaseConfig
 from ganzoo.training.trackers import read_rows
 
 WORDS = "a the man woman dog cat horse bird rides sees eats likes on in under with red green small old".split()

@@ -15,11 +15,11 @@ from PIL import Image
 
 import ganzoo
 from ganzoo.errors import CheckpointError, GanzooError, NotFoundError, UserError
-from ganzoo.files import load_tensors
 from ganzoo.metrics import MetricResult
 from ganzoo.pipelines import ClassifierPipeline, GANPipeline
 from ganzoo.processors import ImageProcessor
 from ganzoo.registry import get_family
+from ganzoo.utils.files import load_tensors
 
 LATENT_DIM = 8
 TINY = {"resolution": 8, "channels": 1, "width": 4, "latent_dim": LATENT_DIM}
@@ -449,7 +449,7 @@ def test_the_wrong_class_is_said(tiny_checkpoint, classifier, tmp_path):
 
 
 def test_names_that_mean_two_things_or_nothing(tiny_checkpoint, tmp_path, monkeypatch):
-    from ganzoo.catalogue import catalogue
+    from ganzoo.checkpoints.catalogue import catalogue
 
     name = next(iter(catalogue()))
     monkeypatch.chdir(tmp_path)

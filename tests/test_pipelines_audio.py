@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 import ganzoo
-from ganzoo.card import CardData, render_card
-from ganzoo.card_check import check_card, split_card
 from ganzoo.errors import UserError
+from ganzoo.hub.card import CardData, render_card
+from ganzoo.hub.metadata import check_card, split_card
 from ganzoo.pipelines import ClassifierPipeline, GANPipeline
 from ganzoo.processors import SpectrogramProcessor
-from ganzoo.recording import Recording
 from ganzoo.registry import get_family
+from ganzoo.sound.recording import Recording
 
 LENGTH, RATE, LATENT_DIM = 1024, 2000, 8
 TINY = {"length": LENGTH, "sampling_rate": RATE, "width": 4, "latent_dim": LATENT_DIM}
@@ -52,7 +52,7 @@ def checkpoint(conditional, tmp_path_factory) -> Path:
 
 def has_torchaudio() -> bool:
     from ganzoo.errors import MissingPackageError
-    from ganzoo.spectral import require_torchaudio
+    from ganzoo.sound.spectral import require_torchaudio
 
     try:
         require_torchaudio()
@@ -162,7 +162,7 @@ def test_the_preview_holds_the_clips_that_the_same_seeds_give(checkpoint, condit
 
 @pytest.mark.parametrize("tamper", ["model", "golden"])
 def test_verify_hears_a_difference(checkpoint, tmp_path, tamper):
-    from ganzoo.files import load_tensors, save_tensors
+    from ganzoo.utils.files import load_tensors, save_tensors
 
     folder = tmp_path / "copy"
     shutil.copytree(checkpoint, folder)

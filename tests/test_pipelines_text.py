@@ -11,16 +11,16 @@ import pytest
 import torch
 
 import ganzoo
-from ganzoo.card import CardData, render_card
-from ganzoo.card_check import check_card, split_card
+from ganzoo.checkpoints.golden import replay_golden
 from ganzoo.cli import run
 from ganzoo.errors import CheckpointError, UserError
-from ganzoo.files import load_tensors, save_tensors
-from ganzoo.golden import replay_golden
-from ganzoo.language import TextGenerator
+from ganzoo.hub.card import CardData, render_card
+from ganzoo.hub.metadata import check_card, split_card
+from ganzoo.networks.text import TextGenerator
 from ganzoo.pipelines import GANPipeline, TextPipeline, pipeline_class
 from ganzoo.processors import TextProcessor, fit_text_processor
 from ganzoo.training import load_recipe
+from ganzoo.utils.files import load_tensors, save_tensors
 
 SENTENCES = [
     "a man riding a wave on a surfboard .",

@@ -13,11 +13,12 @@ import soundfile
 import torch
 from PIL import Image
 
-from ganzoo.config import AudioGANConfig, ImageGANConfig
 from ganzoo.errors import CheckpointError, UnusableSample, UserError
 from ganzoo.families.image.dcgan import DCGANConfig
+from ganzoo.networks.audio import AudioGANConfig
+from ganzoo.networks.image import ImageGANConfig
 from ganzoo.processors import AudioOutput, SpectrogramProcessor, WaveformProcessor, processor_from_json
-from ganzoo.recording import Recording
+from ganzoo.sound.recording import Recording
 
 RATE = 8000
 DIGITS = Path(__file__).parents[2] / "shared" / "data" / "fsdd" / "test.parquet"

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ganzoo
-from ganzoo.checkpoint import read_processor
+from ganzoo.checkpoints.checkpoint import read_processor
+from ganzoo.checkpoints.repository import LocalRepository
 from ganzoo.errors import CheckpointError, UserError
 from ganzoo.processors import PROCESSORS, ImageProcessor, Processor, TextProcessor, fit_text_processor
-from ganzoo.repository import LocalRepository
 
 COCO = Path(__file__).parents[2] / "shared" / "data" / "coco-captions"
 SENTENCES = [
@@ -285,8 +285,8 @@ def test_reading_and_writing_text_imports_no_transformers(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from ganzoo.checkpoint import read_processor
-from ganzoo.repository import LocalRepository
+from ganzoo.checkpoints.checkpoint import read_processor
+from ganzoo.checkpoints.repository import LocalRepository
 import torch
 processor = read_processor(LocalRepository(Path({str(tmp_path)!r})))
 processor.decode(torch.tensor([[4, 5, 2]]))

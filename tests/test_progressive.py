@@ -15,8 +15,8 @@ from training_helpers import differing, make_trainer, state_of
 import ganzoo
 from ganzoo.errors import CheckpointError, UserError
 from ganzoo.families.image.progressive import ProgressiveConfig
-from ganzoo.files import save_tensors
 from ganzoo.nn import EqualisedConv2d, EqualisedLinear, minibatch_std
+from ganzoo.utils.files import save_tensors
 
 SMALL = {"resolution": 16, "channels": 2, "latent_dim": 8, "fmap_base": 64, "max_channels": 12}
 

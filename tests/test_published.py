@@ -10,9 +10,9 @@ import pytest
 from places import ROOT, SHARED_DATA
 
 import ganzoo
-from ganzoo.catalogue import catalogue
-from ganzoo.hub import write_catalogue
-from ganzoo.verification import verify
+from ganzoo.checkpoints.catalogue import catalogue
+from ganzoo.hub.index import write_catalogue
+from ganzoo.hub.verification import verify
 
 HUB = ROOT / "hub"
 MODELS = ganzoo.list_models(pretrained=True)
@@ -78,7 +78,8 @@ def test_dcgan_mnist_draws_all_ten_digits_in_fair_shares():
 
 def test_dcgan_mnist_draws_fair_shares_today():
     """Measured again, on fewer samples: 2,000 samples put a class's share within about 2 points of the truth."""
-    from ganzoo.metrics import class_balance, embed_samples, get_embedder
+    from ganzoo.embedders.names import get_embedder
+    from ganzoo.metrics import class_balance, embed_samples
 
     pipe = ganzoo.from_pretrained("dcgan-mnist")
     samples = pipe.processor.to_stored(pipe.sample(2000, seed=10**6, batch_size=250).samples)

@@ -13,12 +13,12 @@ from torch import nn
 import ganzoo
 from ganzoo.errors import UserError
 from ganzoo.families.image.r3gan import R3GANConfig
-from ganzoo.losses import zero_centred_penalty
-from ganzoo.training.objective_sections import PenaltyConfig
-from ganzoo.training.objectives import Batch, StepContext, build_objective
+from ganzoo.losses.penalties import PenaltyConfig, zero_centred_penalty
+from ganzoo.objectives import Batch, StepContext, build_objective
+from ganzoo.recipe.reading import load_recipe
+from ganzoo.recipe.recipe import Recipe
+from ganzoo.recipe.sections import OptimizerConfig
 from ganzoo.training.optimizers import betas_at
-from ganzoo.training.recipe import Recipe, load_recipe
-from ganzoo.training.sections import OptimizerConfig
 
 TINY = {"resolution": 16, "channels": 2, "width": 8, "blocks": 2, "group_width": 4, "latent_dim": 6, "label_dim": 3}
 

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from ganzoo.errors import UnusableSample
-from ganzoo.recording import MAX_SECONDS, Recording, read_recording, to_float, to_int16
+from ganzoo.sound.recording import MAX_SECONDS, Recording, read_recording, to_float, to_int16
 
 RATE = 16_000
 KINDS = {

@@ -13,9 +13,9 @@ import pytest
 from places import ROOT
 
 from ganzoo import registry
-from ganzoo.config import ImageGANConfig
 from ganzoo.errors import NotFoundError, UserError
-from ganzoo.modeling import Classifier, Discriminator, Generator
+from ganzoo.networks.base import Classifier, Discriminator, Generator
+from ganzoo.networks.image import ImageGANConfig
 from ganzoo.registry import family_modality, family_summary, get_family, list_families, register_family
 
 PAPER = "https://arxiv.org/abs/0000.00000"
@@ -151,7 +151,7 @@ FAMILY = f'''"""Star GAN: a family from another package."""
 from torch import nn
 
 import ganzoo
-from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.base import Discriminator, DiscriminatorOutput, Generator
 
 
 class StarConfig(ganzoo.ImageGANConfig):

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from ganzoo.errors import GanzooError
-from ganzoo.training.curves import Chart, Series, charts_of, draw, number, smooth, thin
-from ganzoo.training.report import write_report
+from ganzoo.training.report.curves import Chart, Series, charts_of, draw, number, smooth, thin
+from ganzoo.training.report.page import write_report
 from ganzoo.training.trackers import JsonlTracker
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "source"}
@@ -329,7 +329,7 @@ def test_a_repeated_warning_is_one_entry(tmp_path):
 
 
 def test_any_garbage_gives_a_page(tmp_path, monkeypatch):
-    monkeypatch.setattr("ganzoo.training.report.draw", lambda *args: "")  # drawing has its own test, below
+    monkeypatch.setattr("ganzoo.training.report.page.draw", lambda *args: "")  # drawing has its own test, below
     generator = random.Random(0)
     keys = [*train_row(1), *METRIC, "metrics", "file", "event", "reason", "recipe", "device", "message"]
     events = ["start", "resume", "train", "samples", "evaluation", "warning", "end", 3, None]

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from test_report import page_of, save_grid
 
-from ganzoo.training.report_samples import MAX_SAMPLES
+from ganzoo.training.report.samples import MAX_SAMPLES
 from ganzoo.training.trackers import JsonlTracker, TensorBoardTracker
 
 RATE = 8000

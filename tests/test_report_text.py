@@ -10,8 +10,9 @@ import torch
 from test_report import HOSTILE, log, page_of
 
 import ganzoo
-from ganzoo.training.curves import charts_of, draw
-from ganzoo.training.diagnostics import Diagnostics, distinct_shares, diversity, diversity_stats
+from ganzoo.objectives.diversity import distinct_shares, diversity, diversity_stats
+from ganzoo.training.diagnostics import Diagnostics
+from ganzoo.training.report.curves import charts_of, draw
 
 
 def save_sheet(run_dir, step, sentences):

@@ -25,8 +25,8 @@ from training_helpers import (
 
 import ganzoo
 from ganzoo.errors import CheckpointError, UserError
+from ganzoo.recipe.reading import load_recipe
 from ganzoo.training.build import build_trainer
-from ganzoo.training.recipe import load_recipe
 from ganzoo.training.state import load_checkpoint
 from ganzoo.training.trackers import read_rows
 

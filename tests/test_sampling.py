@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 import ganzoo
-import ganzoo.sampling
+import ganzoo.networks.sequences
 from ganzoo.errors import UserError
-from ganzoo.language import TextGANConfig, TextGenerator
-from ganzoo.sampling import continue_sequences, draw_tokens, inverse_cdf, rollouts
+from ganzoo.networks.sequences import continue_sequences, rollouts
+from ganzoo.networks.text import TextGANConfig, TextGenerator
+from ganzoo.nn.draws import draw_tokens, inverse_cdf
 
 
 def random_numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -182,7 +183,7 @@ def one_by_one(chain: Chain, last: int, uniforms: list[float]) -> list[int]:
 @pytest.mark.parametrize("at_a_time", [1, 1 << 20])
 def test_sequences(ends, at_a_time, monkeypatch):
     """At 16 rows a block (the fewest), or all at once. Token 2 is PAD, which an ended sequence alone has."""
-    monkeypatch.setattr(ganzoo.sampling, "_LOGITS_IN_CACHE", at_a_time)
+    monkeypatch.setattr(ganzoo.nn.draws, "_LOGITS_IN_CACHE", at_a_time)
     logits = random_logits(12, 12)
     logits[:, 2] = -torch.inf
     chain = Chain(logits, 9, ends=ends)
@@ -202,7 +203,7 @@ def test_sequences(ends, at_a_time, monkeypatch):
 @pytest.mark.parametrize("at_a_time", [1, 1 << 20])
 def test_rollouts(ends, at_a_time, monkeypatch):
     """Every completion begins with its prefix, goes on as single steps do, and stays what it is after the end."""
-    monkeypatch.setattr(ganzoo.sampling, "_LOGITS_IN_CACHE", at_a_time)
+    monkeypatch.setattr(ganzoo.nn.draws, "_LOGITS_IN_CACHE", at_a_time)
     logits = random_logits(12, 12)
     logits[:, 2] = -torch.inf
     chain, length, number = Chain(logits, 7, ends=ends), 7, 3

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from training_helpers import make_trainer
 
+from ganzoo.recipe.sections import ScheduleConfig
 from ganzoo.training.ema import EMA
 from ganzoo.training.optimizers import learning_rate_factor
-from ganzoo.training.sections import ScheduleConfig
 
 # --------------------------------------------------------------------------------------------------------- schedules
 

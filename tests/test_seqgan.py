@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import ganzoo
 from ganzoo.errors import UserError
 from ganzoo.families.text.seqgan import SeqGANConfig
-from ganzoo.language import TextDiscriminator
+from ganzoo.networks.text import TextDiscriminator
 from ganzoo.nn.text import Highway, TextCNN, TokenLSTM, unfold_windows
 from ganzoo.training.ema import EMA
 
@@ -303,7 +303,7 @@ def test_continuations_are_judged_as_whole_sentences_are(config, vocab_size):
     length, labels = generator.config.max_length, (torch.arange(9) % 3 if "num_classes" in config else None)
     tokens = generator(torch.rand(9, length, generator=torch.Generator().manual_seed(0)), labels)
     source = torch.Generator().manual_seed(1)
-    completed = ganzoo.sampling.rollouts(generator, tokens, 40, labels=labels, rng=source)
+    completed = ganzoo.networks.sequences.rollouts(generator, tokens, 40, labels=labels, rng=source)
     with torch.no_grad():
         plain = TextDiscriminator.judge_continuations(discriminator, tokens, completed, labels)
         fast = discriminator.judge_continuations(tokens, completed, labels)

@@ -11,8 +11,8 @@ import ganzoo
 from ganzoo.errors import UserError
 from ganzoo.families.image.sngan import SNGANConfig
 from ganzoo.nn import ConditionalBatchNorm2d
-from ganzoo.training.objectives import Batch, StepContext, build_objective
-from ganzoo.training.recipe import Recipe
+from ganzoo.objectives import Batch, StepContext, build_objective
+from ganzoo.recipe.recipe import Recipe
 
 TINY = {"resolution": 16, "channels": 1, "generator_width": 8, "discriminator_width": 8, "latent_dim": 8}
 

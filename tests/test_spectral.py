@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from ganzoo import spectral
 from ganzoo.errors import UserError
-from ganzoo.spectral import (
+from ganzoo.sound import spectral
+from ganzoo.sound.spectral import (
     MelConfig,
     griffin_lim,
     log_mel,
@@ -308,13 +308,13 @@ def test_mel_to_waveform_has_the_mel_and_the_pitch():
 
 WITHOUT_TORCHAUDIO = """
 import pathlib, sys
-import ganzoo, ganzoo.processors, ganzoo.recording
+import ganzoo, ganzoo.processors, ganzoo.sound.recording
 assert not {"torch", "torchaudio", "soundfile"} & set(sys.modules)
 import numpy as np, torch
 from ganzoo.errors import MissingPackageError
 from ganzoo.processors import SpectrogramProcessor, WaveformProcessor
-from ganzoo.recording import Recording
-from ganzoo.spectral import MelConfig, log_mel, resample
+from ganzoo.sound.recording import Recording
+from ganzoo.sound.spectral import MelConfig, log_mel, resample
 
 sys.failure = OSError("libc10_cuda.so: cannot open shared object file")  # what the stub of torchaudio raises
 folder = pathlib.Path(sys.argv[1])

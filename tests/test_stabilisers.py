@@ -20,11 +20,12 @@ from training_helpers import NO_BATCH_STATISTICS, RECIPE, make_trainer
 import ganzoo
 from ganzoo.errors import UserError
 from ganzoo.families.image.dcgan import DCGANConfig
-from ganzoo.losses import dragan_penalty, mean_feature_matching, top_logits
+from ganzoo.losses.adversarial import top_logits
+from ganzoo.losses.matching import mean_feature_matching
+from ganzoo.losses.penalties import dragan_penalty
 from ganzoo.nn import MinibatchDiscrimination, normalisation, pack
-from ganzoo.training.objective_sections import AdversarialConfig
-from ganzoo.training.objectives.adversarial import AdversarialObjective
-from ganzoo.training.objectives.base import Batch, StepContext
+from ganzoo.objectives.adversarial import AdversarialConfig, AdversarialObjective
+from ganzoo.objectives.base import Batch, StepContext
 from ganzoo.training.trackers import read_rows
 from ganzoo.training.trainer import Trainer
 
@@ -128,8 +129,8 @@ def test_the_generator_learns_from_ever_fewer_samples(monkeypatch) -> None:
 
 def test_each_output_of_a_discriminator_keeps_its_own_best() -> None:
     """A discriminator with two outputs that disagree: each contributes the samples that it finds most real."""
-    from ganzoo.training.objective_sections import AdversarialConfig
-    from ganzoo.training.objectives import AdversarialObjective, StepContext
+    from ganzoo.objectives import StepContext
+    from ganzoo.objectives.adversarial import AdversarialConfig, AdversarialObjective
 
     objective = AdversarialObjective(AdversarialConfig(loss="hinge", top_k=0.5))
     first, second = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([[8.0], [7.0], [6.0], [5.0]])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import ganzoo
-from ganzoo.modeling import Discriminator
+from ganzoo.networks.base import Discriminator
 from ganzoo.nn import EqualisedConv2d, EqualisedLinear, normalise_spectrally
 from ganzoo.registry import get_family
 

@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 
 from ganzoo.data import load_data
-from ganzoo.data.config import DataConfig
+from ganzoo.embedders.classifier import ChannelwiseEmbedder, ClassifierEmbedder
+from ganzoo.embedders.names import get_embedder
 from ganzoo.errors import NotFoundError, UserError
-from ganzoo.metrics.embedders import ChannelwiseEmbedder, ClassifierEmbedder, get_embedder
 from ganzoo.metrics.evaluate import evaluate_samples
 from ganzoo.processors import ImageProcessor
+from ganzoo.recipe.data import DataConfig
 
 
 @pytest.fixture(scope="module")

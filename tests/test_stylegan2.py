@@ -14,14 +14,13 @@ from torch import Tensor, nn
 import ganzoo
 from ganzoo.errors import UserError
 from ganzoo.families.image.stylegan2 import StyleGAN2Config
-from ganzoo.files import load_tensors
-from ganzoo.modeling import Generator
+from ganzoo.networks.base import Generator
 from ganzoo.nn.modulated import ModulatedConv2d
 from ganzoo.nn.resample import blur
+from ganzoo.objectives.path_length import PathLength, PathLengthConfig, path_lengths
 from ganzoo.training.ema import EMA
-from ganzoo.training.objective_sections import PathLengthConfig
-from ganzoo.training.objectives.path_length import PathLength, path_lengths
 from ganzoo.training.trackers import read_rows
+from ganzoo.utils.files import load_tensors
 
 TINY = {"resolution": 16, "channels": 1, "width": 8, "latent_dim": 16, "mapping_layers": 2}
 

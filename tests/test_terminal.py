@@ -9,7 +9,7 @@ import pytest
 
 import ganzoo
 from ganzoo.exploring import interpolate, neighbour_sheet
-from ganzoo.terminal import bar
+from ganzoo.utils.terminal import bar
 
 
 def pretend_a_terminal(monkeypatch) -> None:
@@ -48,7 +48,7 @@ def test_bars_are_switched_off_as_those_of_the_hub(capsys, monkeypatch):
 
 def test_what_takes_less_than_a_moment_has_no_bar(capsys, monkeypatch, tmp_path):
     pretend_a_terminal(monkeypatch)
-    for module in ("ganzoo.pipelines.gan", "ganzoo.processors.image"):
+    for module in ("ganzoo.pipelines.generation", "ganzoo.processors.image"):
         monkeypatch.setattr(importlib.import_module(module), "PATIENCE", 3600)  # however busy the machine is
     pipe = ganzoo.from_pretrained("dcgan-digits")
     pipe.processor.save_samples(pipe.sample(4, batch_size=2).samples, tmp_path)
@@ -56,8 +56,14 @@ def test_what_takes_less_than_a_moment_has_no_bar(capsys, monkeypatch, tmp_path)
 
 
 WORK = {
-    "ganzoo.pipelines.gan": ("drawing", lambda folder: ganzoo.from_pretrained("dcgan-digits").sample(4, batch_size=2)),
-    "ganzoo.pipelines.text": ("drawing", lambda folder: ganzoo.from_pretrained("mle-coco").sample(4, batch_size=2)),
+    "ganzoo.pipelines.generation": (
+        "drawing",
+        lambda folder: ganzoo.from_pretrained("dcgan-digits").sample(4, batch_size=2),
+    ),
+    "ganzoo.pipelines.continuation": (
+        "drawing",
+        lambda folder: ganzoo.from_pretrained("mle-coco").sample(4, batch_size=2),
+    ),
     "ganzoo.exploring.walks": ("walking", lambda folder: interpolate("dcgan-digits", stops=2, frames=3)),
     "ganzoo.exploring.neighbours": ("comparing", lambda folder: neighbour_sheet("dcgan-digits", 1)),
     "ganzoo.processors.image": ("writing", lambda folder: save("dcgan-digits", folder)),

@@ -14,10 +14,10 @@ from training_helpers import NO_BATCH_STATISTICS, make_trainer
 from ganzoo.data.sampler import batch_indices
 from ganzoo.errors import UserError
 from ganzoo.metrics.frechet import frechet_distance
-from ganzoo.training.objective_sections import LOSSES
+from ganzoo.objectives.adversarial import LOSSES
+from ganzoo.recipe.sections import OptimizerConfig
 from ganzoo.training.optimizers import build_optimizer
 from ganzoo.training.randomness import mix
-from ganzoo.training.sections import OptimizerConfig
 
 SGD = {
     "generator_optimizer": {"type": "sgd", "learning_rate": 0.5},

@@ -15,7 +15,7 @@ from training_helpers import EXPLODING, RECIPE, checkpoints, make_trainer
 import ganzoo
 from ganzoo.cli import run as run_command
 from ganzoo.errors import TrainingError, UserError
-from ganzoo.training.recipe import load_recipe
+from ganzoo.recipe.reading import load_recipe
 from ganzoo.training.run import RunLoop
 from ganzoo.training.state import load_checkpoint
 from ganzoo.training.trackers import read_rows

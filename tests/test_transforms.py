@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
-from ganzoo.data.transforms import random_crop, random_flip, random_segment
+from ganzoo.augmentation.transforms import random_crop, random_flip, random_segment
 from ganzoo.errors import UserError
 
 

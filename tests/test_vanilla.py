@@ -12,12 +12,12 @@ from training_helpers import RECIPE
 
 import ganzoo
 from ganzoo.data import load_data
-from ganzoo.data.config import DataConfig
-from ganzoo.data.mixtures import MIXTURES
+from ganzoo.data.sets.mixtures import MIXTURES
 from ganzoo.errors import NotFoundError, UserError
 from ganzoo.metrics.modes import count_point_modes, expected_divergence
 from ganzoo.nn import Maxout
 from ganzoo.processors import PointsProcessor
+from ganzoo.recipe.data import DataConfig
 
 POINTS = {
     **RECIPE,

@@ -17,13 +17,14 @@ from ganzoo.cli import run
 from ganzoo.data.dataset import ArrayDataset
 from ganzoo.errors import UnusableSample, UserError
 from ganzoo.families.audio.hifigan import HiFiGAN, HiFiGANConfig, HiFiGANDiscriminator, HiFiGANGenerator
-from ganzoo.modeling import Discriminator, DiscriminatorOutput, Vocoder
+from ganzoo.networks.audio import Vocoder
+from ganzoo.networks.base import Discriminator, DiscriminatorOutput
+from ganzoo.objectives import Batch, StepContext, build_objective
+from ganzoo.objectives.vocoder import VocoderConfig
 from ganzoo.pipelines import VocoderPipeline
 from ganzoo.processors.waveform import PEAK
-from ganzoo.recording import FULL_SCALE, Recording
-from ganzoo.spectral import log_mel
-from ganzoo.training.objective_sections import VocoderConfig
-from ganzoo.training.objectives import Batch, StepContext, build_objective
+from ganzoo.sound.recording import FULL_SCALE, Recording
+from ganzoo.sound.spectral import log_mel
 
 CONFIG = HiFiGANConfig.from_dict(HiFiGAN.tiny)
 RATE, HOP = CONFIG.sampling_rate, CONFIG.hop_length

@@ -12,7 +12,7 @@ from torch import nn
 import ganzoo
 from ganzoo.errors import UserError
 from ganzoo.families.audio.wavegan import WaveGANConfig
-from ganzoo.losses import gradient_penalty
+from ganzoo.losses.penalties import gradient_penalty
 from ganzoo.nn.audio import NearestConv1d, PhaseShuffle, SameConv1d, SameConvTranspose1d, same_margins
 
 TINY = {"length": 1024, "sampling_rate": 1000, "width": 4, "latent_dim": 8}

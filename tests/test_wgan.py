@@ -8,8 +8,8 @@ from network_helpers import count
 from torch import nn
 
 import ganzoo
-from ganzoo.losses import gradient_penalty
-from ganzoo.training.recipe import load_recipe
+from ganzoo.losses.penalties import gradient_penalty
+from ganzoo.recipe.reading import load_recipe
 
 TINY = {"resolution": 16, "channels": 1, "generator_width": 8, "discriminator_width": 8, "latent_dim": 8}
 

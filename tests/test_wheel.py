@@ -31,7 +31,7 @@ def test_wheel_carries_recipes_catalogue_and_templates_but_no_weights(unpacked):
 
 def test_wheel_works_away_from_the_checkout(unpacked, tmp_path):
     code = (
-        "import ganzoo, ganzoo.resources as r; print(ganzoo.__file__); "
+        "import ganzoo, ganzoo.utils.resources as r; print(ganzoo.__file__); "
         "print(ganzoo.load_recipe('dcgan-digits').name, len(ganzoo.list_models(pretrained=True))); "
         "print(ganzoo.create('dcgan', resolution=8, width=4)[0].config.width)"
     )

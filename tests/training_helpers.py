@@ -58,8 +58,8 @@ def make_trainer(**overrides: Any) -> Any:
     """The trainer of RECIPE with overrides, on the CPU; training has not begun."""
     import torch
 
+    from ganzoo.recipe.reading import load_recipe
     from ganzoo.training.build import build_trainer
-    from ganzoo.training.recipe import load_recipe
 
     return build_trainer(load_recipe(RECIPE, overrides), torch.device("cpu"))[1]
 

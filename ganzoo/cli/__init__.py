@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from ganzoo import __version__
 from ganzoo.errors import GanzooError
+from ganzoo.version import __version__
 
 # Command -> what `ganzoo --help` says of it; the code is in the module of the same name.
 COMMANDS = {

@@ -51,7 +51,7 @@ def command(
     ganzoo evaluate seqgan-coco --temperature 0.8 --metrics bleu_4,self_bleu_4,nll_test
     """
     from ganzoo.evaluation import evaluate
-    from ganzoo.files import write_text
+    from ganzoo.utils.files import write_text
 
     section = None
     if data is not None:

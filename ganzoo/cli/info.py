@@ -13,9 +13,9 @@ from ganzoo.errors import NotFoundError, did_you_mean
 @click.argument("name")
 def command(name: str) -> None:
     """Show what is known of NAME: a model (folder, catalogue name, org/name), a family, or a recipe."""
-    from ganzoo.catalogue import catalogue
+    from ganzoo.checkpoints.catalogue import catalogue
+    from ganzoo.recipe.reading import list_recipes
     from ganzoo.registry import list_families
-    from ganzoo.training.recipe import list_recipes
 
     families, recipes = list_families(kind="all"), list_recipes()
     found = False
@@ -47,7 +47,8 @@ def _family(name: str) -> None:
 
 
 def _recipe(name: str) -> None:
-    from ganzoo.training.recipe import Recipe, find_recipe, load_recipe
+    from ganzoo.recipe.reading import find_recipe, load_recipe
+    from ganzoo.recipe.recipe import Recipe
 
     recipe = load_recipe(name)
     click.secho(f"recipe {recipe.name}", bold=True)
@@ -68,7 +69,7 @@ def _model(name: str) -> None:
     click.echo(f"  {pipeline.family.summary}; {pipeline.network.role} with {parameters:,} parameters")
     for key, value in pipeline.config.model_dump().items():
         click.echo(f"  {key} = {value}")
-    from ganzoo.metrics.evaluate import MetricResult
+    from ganzoo.metrics.records import MetricResult
 
     for record in pipeline.metrics:
         click.echo(f"  {MetricResult(**record)}")
@@ -83,6 +84,6 @@ def _fields(model: Any) -> None:
 
 
 def _models(annotation: Any) -> list[Any]:
-    from ganzoo.validation import models_in
+    from ganzoo.utils.validation import models_in
 
     return models_in(annotation)

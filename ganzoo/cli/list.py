@@ -12,9 +12,9 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def command(modality: str | None, as_json: bool) -> None:
     """List pretrained models, families and recipes."""
-    from ganzoo.catalogue import catalogue
+    from ganzoo.checkpoints.catalogue import catalogue
     from ganzoo.registry import family_modality, family_summary, list_families
-    from ganzoo.resources import resource
+    from ganzoo.utils.resources import resource
 
     models = [entry for entry in catalogue().values() if modality in (None, entry.modality)]
     families = [

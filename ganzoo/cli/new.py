@@ -47,8 +47,8 @@ def command(family: str, modality: str, package: Path | None) -> None:
 
 
 def _check(family: str, modality: str) -> None:
+    from ganzoo.recipe.reading import list_recipes
     from ganzoo.registry import MODALITIES, check_family_name, list_families
-    from ganzoo.training.recipe import list_recipes
 
     check_family_name(family)
     if modality not in MODALITIES:
@@ -113,7 +113,7 @@ def _for_package(root: Path, family: str, modality: str) -> tuple[dict[Path, str
 
 def _names(family: str, modality: str, *, train: str) -> dict[str, str]:
     """What the templates fill in, e.g. my-gan, MyGan, my_gan, ganzoo_my_gan."""
-    from ganzoo import __version__
+    from ganzoo.version import __version__
 
     module = family.replace("-", "_")
     class_name = "".join(part.capitalize() for part in family.split("-"))
@@ -148,7 +148,7 @@ def _write(files: dict[Path, str]) -> None:
         UserError: One of them exists.
         GanzooError: One of them cannot be written.
     """
-    from ganzoo.files import write_text
+    from ganzoo.utils.files import write_text
 
     present = [str(path) for path in files if path.exists()]
     if present:

@@ -13,6 +13,6 @@ import click
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="Folder; by default the Hub's cache.")
 def command(repo_id: str, revision: str | None, output: Path | None) -> None:
     """Download a whole checkpoint; prints the folder."""
-    from ganzoo.hub import pull
+    from ganzoo.hub.transfer import pull
 
     click.echo(str(pull(repo_id, revision=revision, output=output)))

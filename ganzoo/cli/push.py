@@ -25,7 +25,7 @@ def command(
     dry_run: bool,
 ) -> None:
     """Upload the checkpoint in FOLDER to ORG/NAME on the Hub, in one commit."""
-    from ganzoo.hub import push_folder
+    from ganzoo.hub.transfer import push_folder
 
     result = push_folder(
         folder,

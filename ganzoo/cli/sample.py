@@ -170,7 +170,7 @@ def _view(
 
 def _save_view(make: Callable[[], Image | list[Image]], path: Path, show: bool, *, is_animated: bool) -> None:
     from ganzoo.exploring import saving
-    from ganzoo.terminal import draw
+    from ganzoo.utils.terminal import draw
 
     # A wrong ending is refused before anything is drawn.
     (saving.check_animation_path if is_animated else saving.check_sheet_path)(path)

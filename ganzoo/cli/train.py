@@ -24,9 +24,9 @@ def command(recipe: str, overrides: tuple[str, ...], output: Path | None, resume
 
     `ganzoo info RECIPE` shows every key with its meaning.
     """
+    from ganzoo.recipe.reading import parse_overrides
     from ganzoo.training import train
     from ganzoo.training.distributed import World
-    from ganzoo.training.recipe import parse_overrides
 
     changes = parse_overrides(overrides)
     if not quiet and not resume:
@@ -41,7 +41,7 @@ def command(recipe: str, overrides: tuple[str, ...], output: Path | None, resume
         )
         return 0
     for record in run.metrics:
-        from ganzoo.metrics.evaluate import MetricResult
+        from ganzoo.metrics.records import MetricResult
 
         click.echo(str(MetricResult(**record)))
     click.echo(f"model:  {run.folder / 'pipeline'}   (ganzoo sample {run.folder / 'pipeline'})")
@@ -51,10 +51,10 @@ def command(recipe: str, overrides: tuple[str, ...], output: Path | None, resume
 
 def _announce(recipe: str, changes: dict[str, Any]) -> None:
     """Says how long a run of several phases will take: some are over in minutes, some go on for days."""
+    from ganzoo.recipe.reading import load_recipe
     from ganzoo.training.devices import resolve_device
     from ganzoo.training.distributed import World
     from ganzoo.training.estimate import describe, estimate_seconds
-    from ganzoo.training.recipe import load_recipe
 
     loaded, world = load_recipe(recipe, changes), World.from_environment()
     if loaded.phases and world.is_main:

@@ -12,7 +12,7 @@ from ganzoo.errors import CheckpointError
 @click.option("--revision", default=None, help="Branch, tag or commit on the Hub.")
 def command(model: str, revision: str | None) -> None:
     """Check MODEL: files, checksums, strict loading, replay of its golden outputs, metrics, card."""
-    from ganzoo.verification import verify
+    from ganzoo.hub.verification import verify
 
     checks = verify(model, revision=revision)
     for check in checks:

@@ -45,10 +45,10 @@ def command(
     if output.exists() and recording.exists() and output.samefile(recording):
         raise UserError(f"--output {output} is the recording itself; give the copy another name")
 
-    from ganzoo.files import write_bytes
     from ganzoo.pipelines import VocoderPipeline
-    from ganzoo.processors.sound import wav_bytes
-    from ganzoo.recording import read_recording, to_int16
+    from ganzoo.sound.drawing import wav_bytes
+    from ganzoo.sound.recording import read_recording, to_int16
+    from ganzoo.utils.files import write_bytes
 
     # First what is quick to fail.
     sound = read_recording(recording)

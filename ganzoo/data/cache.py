@@ -30,8 +30,8 @@ import numpy as np
 from ganzoo.data.left_out import LeftOut, Tally
 from ganzoo.data.source import Source
 from ganzoo.errors import MAX_MESSAGE, GanzooError, UnusableSample, UserError, one_line
-from ganzoo.files import new_folder, remove_leftovers
-from ganzoo.terminal import bar
+from ganzoo.utils.files import new_folder, remove_leftovers
+from ganzoo.utils.terminal import bar
 
 if TYPE_CHECKING:
     from ganzoo.processors import Processor

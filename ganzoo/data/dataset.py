@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ganzoo.data.cache import build_cache, read_cache
-from ganzoo.data.config import DataConfig
 from ganzoo.data.left_out import LeftOut
 from ganzoo.data.sources import open_source
 from ganzoo.errors import GanzooError
+from ganzoo.recipe.data import DataConfig
 
 if TYPE_CHECKING:
     from ganzoo.processors import Processor

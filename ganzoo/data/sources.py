@@ -9,21 +9,28 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from ganzoo.data.audio import AUDIO_SUFFIXES, open_audio_folder
-from ganzoo.data.builtin import BUILTIN, DERIVED
-from ganzoo.data.config import DataConfig
-from ganzoo.data.folders import IMAGE_SUFFIXES, folder_source, open_image_folder
-from ganzoo.data.oracle import open_oracle_file
+from ganzoo.data.readers.folders import folder_source
+from ganzoo.data.readers.pictures import IMAGE_SUFFIXES, open_image_folder
+from ganzoo.data.readers.recordings import AUDIO_SUFFIXES, open_audio_folder
+from ganzoo.data.readers.tables import open_hub, open_parquet
+from ganzoo.data.readers.texts import TEXT_SUFFIXES, open_texts, text_files
+from ganzoo.data.sets.coco_captions import open_coco_captions
+from ganzoo.data.sets.digits import open_digits
+from ganzoo.data.sets.docstrings import open_docstrings
+from ganzoo.data.sets.drums import open_drums
+from ganzoo.data.sets.mixtures import open_mixture
+from ganzoo.data.sets.python_docs import open_python_docs
+from ganzoo.data.sets.stacked import open_stacked_mnist
 from ganzoo.data.source import SPLIT_NAMES, Source, is_visible_file, no_split, split_of, visible_files
-from ganzoo.data.tables import open_hub, open_parquet
-from ganzoo.data.texts import TEXT_SUFFIXES, open_texts, text_files
 from ganzoo.errors import NotFoundError, UserError, did_you_mean
+from ganzoo.recipe.data import DataConfig
 
 __all__ = ["HOLDOUT", "Source", "open_source"]
 
@@ -95,7 +102,7 @@ def _open_path(config: DataConfig, split: str) -> Source:
 def _open_file(config: DataConfig, description: str, path: Path, split: str) -> Source:
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
-        return open_oracle_file(config, description, path, split)
+        return _oracles().open_oracle_file(config, description, path, split)
     # A file that says that it is a test set is never taken for the training set.
     name = split_of(path) if split_of(path) in SPLIT_NAMES else "train"
     if suffix == ".parquet":
@@ -139,3 +146,28 @@ def _hold_out(source: Source, config: DataConfig, *, held: bool) -> Source:
         length=int(chosen.sum()),
         iterate=iterate,
     )
+
+
+def _oracles() -> ModuleType:
+    """Imported when it is used: an oracle is a network, and needs torch."""
+    from ganzoo.data.sets import oracle
+
+    return oracle
+
+
+# Name -> reader of a split. A new built-in set is one entry.
+BUILTIN: dict[str, Callable[[DataConfig, str], Source]] = {
+    "digits": open_digits,
+    "drums": open_drums,
+    "ring": open_mixture,
+    "grid": open_mixture,
+    "python-docs": open_python_docs,
+    "python-docstrings": open_docstrings,
+    "coco-captions": open_coco_captions,
+    "oracle": lambda config, split: _oracles().open_oracle(config, split),
+    "stacked-mnist": lambda config, split: open_stacked_mnist(config, split, open_source),
+}
+
+
+# Those that are made of another data set, of which `path` is a local copy.
+DERIVED = {"stacked-mnist"}

@@ -11,15 +11,16 @@ from ganzoo.evaluation.audio import evaluate_audio
 from ganzoo.evaluation.classifier import classifier_accuracy
 from ganzoo.evaluation.image import evaluate_images
 from ganzoo.evaluation.points import evaluate_points
-from ganzoo.evaluation.request import Request, data_config
+from ganzoo.evaluation.request import Request
 from ganzoo.evaluation.text import evaluate_text
 from ganzoo.evaluation.vocoder import evaluate_vocoder
 from ganzoo.pipelines import Pipeline, from_pretrained
+from ganzoo.recipe.data import data_config
 
 if TYPE_CHECKING:
-    from ganzoo.data.config import DataConfig
-    from ganzoo.metrics.embedders import Embedder
-    from ganzoo.metrics.evaluate import MetricResult
+    from ganzoo.embedders.base import Embedder
+    from ganzoo.metrics.records import MetricResult
+    from ganzoo.recipe.data import DataConfig
 
 # (kind of pipeline, modality of its processor) -> how it is measured.
 EVALUATIONS: dict[tuple[str, str], Callable[[Request], list[MetricResult]]] = {
@@ -71,7 +72,7 @@ def evaluate(
     Raises:
         UserError: Unknown metric, data without the split, or a model without a recipe and no data given.
     """
-    from ganzoo.training.sections import EvaluationConfig
+    from ganzoo.recipe.sections import EvaluationConfig
 
     pipeline = model if isinstance(model, Pipeline) else from_pretrained(model)
     recipe = pipeline.recipe

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ganzoo.errors import UserError, did_you_mean, shorten
-from ganzoo.terminal import bar
+from ganzoo.utils.terminal import bar
 
 if TYPE_CHECKING:
     from ganzoo.data.dataset import ArrayDataset
+    from ganzoo.embedders.base import Embedder, Embedding
     from ganzoo.evaluation.request import Request
-    from ganzoo.metrics.embedders import Embedder, Embedding
-    from ganzoo.metrics.evaluate import MetricResult
+    from ganzoo.metrics.records import MetricResult
 
 DEFAULT_METRICS = (
     "frechet_distance",
@@ -105,7 +105,7 @@ class Subject:
 
     @cached_property
     def embedder(self) -> Embedder:
-        from ganzoo.metrics.embedders import get_embedder
+        from ganzoo.embedders.names import get_embedder
 
         return get_embedder(self.request.embedder or "log-mel", sampling_rate=self.sampling_rate)
 
@@ -140,7 +140,7 @@ class Subject:
         return self.log_mels(generated[:count]), self.log_mels(real[chosen])
 
     def log_mels(self, waveforms: Tensor) -> Tensor:
-        from ganzoo.metrics.audio import listening_features
+        from ganzoo.embedders.listening import listening_features
 
         parts = [listening_features(part, self.sampling_rate).flatten(1) for part in waveforms.split(BATCH)]
         return torch.cat(parts)
@@ -186,7 +186,7 @@ def _check_classes(subject: Subject, names: list[str]) -> None:
 
 def _frechet_audio_distance(subject: Subject) -> MetricResult:
     """The Fréchet distance over CLAP, whatever the other metrics are measured by (Kilgour et al., 2019, used VGGish)."""
-    from ganzoo.metrics.embedders import get_embedder
+    from ganzoo.embedders.names import get_embedder
     from ganzoo.metrics.evaluate import evaluate_samples
 
     request = subject.request
@@ -233,7 +233,7 @@ def _nearest_self(subject: Subject) -> MetricResult:
 
 
 def _nearest(subject: Subject, name: str, distances: Tensor, floor: Tensor | None, **protocol: Any) -> MetricResult:
-    from ganzoo.metrics.audio import listening_mel
+    from ganzoo.embedders.listening import listening_mel
 
     mel = listening_mel(subject.sampling_rate)
     details = {"standard_deviation": float(distances.std()), "minimum": float(distances.min())}

@@ -11,7 +11,7 @@ from ganzoo.errors import UserError
 
 if TYPE_CHECKING:
     from ganzoo.evaluation.request import Request
-    from ganzoo.metrics.evaluate import MetricResult
+    from ganzoo.metrics.records import MetricResult
 
 BATCH = 256
 

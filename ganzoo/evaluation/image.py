@@ -11,7 +11,7 @@ import torch
 if TYPE_CHECKING:
     from ganzoo.data.dataset import ArrayDataset
     from ganzoo.evaluation.request import Request
-    from ganzoo.metrics.evaluate import MetricResult
+    from ganzoo.metrics.records import MetricResult
 
 DEFAULT_METRICS = ("frechet_distance", "kid", "precision", "recall", "density", "coverage")
 BATCH = 256

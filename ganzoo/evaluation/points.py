@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ganzoo.data.mixtures import mixture
+from ganzoo.data.sets.mixtures import mixture
 from ganzoo.errors import UserError, did_you_mean, shorten
 from ganzoo.metrics.modes import count_point_modes
 
 if TYPE_CHECKING:
     from ganzoo.evaluation.request import Request
-    from ganzoo.metrics.evaluate import MetricResult
+    from ganzoo.metrics.records import MetricResult
 
 POINT_METRICS = ("modes", "high_quality", "mode_divergence")
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ganzoo.data.config import DataConfig
-from ganzoo.errors import NotFoundError, UserError
+from ganzoo.errors import NotFoundError
+from ganzoo.recipe.data import DataConfig
 
 if TYPE_CHECKING:
     from ganzoo.data.dataset import ArrayDataset
-    from ganzoo.metrics.embedders import Embedder
-    from ganzoo.metrics.evaluate import MetricResult
+    from ganzoo.embedders.base import Embedder
+    from ganzoo.metrics.records import MetricResult
     from ganzoo.pipelines import Pipeline
 
 
@@ -77,8 +76,8 @@ class Request:
         """A number with what all numbers of this evaluation have in common."""
         import torch
 
-        from ganzoo import __version__
-        from ganzoo.metrics.evaluate import MetricResult
+        from ganzoo.metrics.records import MetricResult
+        from ganzoo.version import __version__
 
         common = {
             "dataset": self.real.description,
@@ -88,23 +87,3 @@ class Request:
             "torch_version": str(torch.__version__),
         }
         return MetricResult(name=name, value=value, **{**common, **protocol})
-
-
-def data_config(recipe_data: DataConfig | None, data: Mapping[str, Any] | DataConfig | None) -> DataConfig:
-    """The data to measure against: what is given, over what the recipe says.
-
-    Raises:
-        UserError: Wrong keys, or neither is there.
-    """
-    from pydantic import ValidationError
-
-    from ganzoo.validation import explain
-
-    if isinstance(data, DataConfig):
-        return data
-    if recipe_data is None and data is None:
-        raise UserError("this model has no recipe that names its data; pass data={'dataset': ...} or {'path': ...}")
-    try:
-        return DataConfig.model_validate({**(recipe_data.model_dump() if recipe_data else {}), **(data or {})})
-    except ValidationError as error:
-        raise UserError(f"data: {explain(error, DataConfig)}") from None

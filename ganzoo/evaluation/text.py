@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from ganzoo.errors import UserError, did_you_mean, shorten
-from ganzoo.language import Text, split_prompts, token_mask
+from ganzoo.networks.text import Text, split_prompts, token_mask
 from ganzoo.processors.tokenizer import UNK
 
 if TYPE_CHECKING:
     from ganzoo.evaluation.request import Request
-    from ganzoo.metrics.evaluate import MetricResult
+    from ganzoo.metrics.records import MetricResult
     from ganzoo.metrics.text.likelihood import LanguageModel, Likelihood
 
 _ORDERS = (2, 3, 4, 5)
@@ -100,7 +100,7 @@ class Subject:
         data = self.request.data
         if open_source(data, self.request.real.split).vocab_size is None:
             return None
-        from ganzoo.oracle import Oracle
+        from ganzoo.data.sets.oracle import Oracle
 
         return Oracle.from_file(Path(data.path).expanduser()) if data.path else Oracle.from_seed(int(data.name or 0))
 

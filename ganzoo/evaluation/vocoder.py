@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganzoo.errors import UserError, did_you_mean, shorten
-from ganzoo.terminal import bar
+from ganzoo.utils.terminal import bar
 
 if TYPE_CHECKING:
     from ganzoo.evaluation.request import Request
-    from ganzoo.metrics.evaluate import MetricResult
-    from ganzoo.spectral import MelConfig
+    from ganzoo.metrics.records import MetricResult
+    from ganzoo.sound.spectral import MelConfig
 
 # Clips are cut to the sound in them, but not shorter: the longest spectrum needs so much.
 SHORTEST = 2048
@@ -74,7 +74,7 @@ class Copies:
     @cached_property
     def baselines(self) -> list[Tensor]:
         """What Griffin-Lim makes of the same spectrograms."""
-        from ganzoo.spectral import log_mel, mel_to_waveform
+        from ganzoo.sound.spectral import log_mel, mel_to_waveform
 
         mel, found = self.pipeline.network.mel_config, []
         for clip in self._shown(self.originals, "Griffin-Lim"):
@@ -97,7 +97,7 @@ class Copies:
     @cached_property
     def log_mels(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Of the originals, the copies, and Griffin-Lim's: (1, n_mels, T)."""
-        from ganzoo.spectral import log_mel
+        from ganzoo.sound.spectral import log_mel
 
         mel = self.mel
         originals, copies, baselines = (
@@ -125,13 +125,13 @@ _NO_CLASSES = (None, "pixels", "log-mel")
 
 
 def _log_mel_l1(copies: Copies) -> MetricResult:
-    from ganzoo.metrics.audio import log_mel_l1
+    from ganzoo.metrics.copies import log_mel_l1
 
     return _of_mels(copies, "log_mel_l1", log_mel_l1)
 
 
 def _mel_cepstral_distortion(copies: Copies) -> MetricResult:
-    from ganzoo.metrics.audio import mel_cepstral_distortion
+    from ganzoo.metrics.copies import mel_cepstral_distortion
 
     return _of_mels(copies, "mel_cepstral_distortion", mel_cepstral_distortion)
 
@@ -144,7 +144,7 @@ def _of_mels(copies: Copies, name: str, distance: Callable[[Tensor, Tensor], Ten
 
 
 def _multi_resolution_stft(copies: Copies) -> MetricResult:
-    from ganzoo.metrics.audio import RESOLUTIONS, multi_resolution_stft
+    from ganzoo.metrics.copies import RESOLUTIONS, multi_resolution_stft
 
     parameters = {"resolutions": [list(resolution) for resolution in RESOLUTIONS]}
     sets = copies.originals, copies.copies, copies.baselines
@@ -181,7 +181,7 @@ def _distance(
 
 def _resynthesis_accuracy(copies: Copies) -> MetricResult:
     """Whether a classifier still hears what was said: its accuracy on the copies, beside that on the originals."""
-    from ganzoo.metrics.embedders import get_embedder
+    from ganzoo.embedders.names import get_embedder
     from ganzoo.metrics.evaluate import embed_samples
 
     labels, request = copies.labels, copies.request

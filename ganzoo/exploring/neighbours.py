@@ -12,13 +12,13 @@ import torch
 from ganzoo.exploring.opening import open_pictures
 from ganzoo.pipelines import GANPipeline
 from ganzoo.pipelines.drawing import check_positive
-from ganzoo.terminal import PATIENCE, bar
+from ganzoo.utils.terminal import PATIENCE, bar
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ganzoo.data.dataset import ArrayDataset
-    from ganzoo.metrics.embedders import Embedder
+    from ganzoo.embedders.base import Embedder
 
 BATCH = 256
 
@@ -50,10 +50,10 @@ def neighbour_sheet(
         NotFoundError: There is no such data.
     """
     from ganzoo.data import load_data
-    from ganzoo.evaluation.request import data_config
-    from ganzoo.metrics.embedders import get_embedder
+    from ganzoo.embedders.names import get_embedder
     from ganzoo.metrics.evaluate import embed_samples
     from ganzoo.metrics.nearest import nearest_indices
+    from ganzoo.recipe.data import data_config
 
     pipeline = open_pictures(model)
     check_positive("neighbours", neighbours)

@@ -21,7 +21,7 @@ from ganzoo.errors import UserError
 from ganzoo.exploring.opening import draw_styles, open_pictures
 from ganzoo.pipelines import GANPipeline
 from ganzoo.pipelines.drawing import check_positive
-from ganzoo.terminal import bar
+from ganzoo.utils.terminal import bar
 
 NUM_CANDIDATES = 512
 NUM_STARTS = 4

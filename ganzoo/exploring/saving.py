@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganzoo.errors import UserError
-from ganzoo.files import write_bytes
 from ganzoo.processors.image import to_png
+from ganzoo.utils.files import write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image

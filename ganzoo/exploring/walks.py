@@ -13,7 +13,7 @@ from ganzoo.errors import UserError
 from ganzoo.exploring.opening import open_pictures
 from ganzoo.pipelines import GANPipeline
 from ganzoo.pipelines.drawing import check_positive
-from ganzoo.terminal import PATIENCE, bar
+from ganzoo.utils.terminal import PATIENCE, bar
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -10,8 +10,8 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
-from ganzoo.config import MODEL_TYPE
-from ganzoo.modeling import GANModel
+from ganzoo.networks.base import GANModel
+from ganzoo.utils.layout import MODEL_TYPE
 
 
 class GanzooConfig(PretrainedConfig):
@@ -21,7 +21,7 @@ class GanzooConfig(PretrainedConfig):
 
 
 class GanzooAutoModel:
-    """What `AutoModel` calls: hands over to `ganzoo.modeling.GANModel.from_pretrained`."""
+    """What `AutoModel` calls: hands over to `ganzoo.networks.base.GANModel.from_pretrained`."""
 
     config_class = GanzooConfig
 

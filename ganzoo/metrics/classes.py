@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ganzoo.embedders.base import Embedding
+from ganzoo.errors import UserError
+from ganzoo.metrics.metric import Choices, Measurement
 from ganzoo.metrics.validation import check_probabilities
 
 
@@ -57,3 +60,20 @@ def class_balance(probabilities: Tensor) -> ClassBalance:
         entropy=entropy,
         kl_to_uniform=max(math.log(num_classes) - entropy, 0.0),
     )
+
+
+def _class_balance(generated: Embedding, real: Embedding | None, choices: Choices) -> dict[str, Measurement]:
+    found = class_balance(generated.probabilities)
+    details = {name: getattr(found, name) for name in ("min_share", "max_share", "entropy")}
+    return {"class_balance": Measurement(found.kl_to_uniform, {}, {"counts": list(found.counts), **details})}
+
+
+def _label_accuracy(generated: Embedding, real: Embedding | None, choices: Choices) -> dict[str, Measurement]:
+    wanted, probabilities = generated.labels, generated.probabilities
+    if probabilities.shape[1] <= int(wanted.max()):
+        raise UserError(
+            f"label_accuracy: the embedder knows {probabilities.shape[1]} classes, the model has {int(wanted.max()) + 1}"
+        )
+    correct = (probabilities.argmax(dim=1) == wanted).double()
+    by_class = [float(correct[wanted == label].mean()) for label in wanted.unique()]
+    return {"label_accuracy": Measurement(float(correct.mean()), {"labels": "in turn"}, {"by_class": by_class})}

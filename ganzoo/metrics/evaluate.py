@@ -2,174 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ganzoo.embedders.base import Embedder, Embedding
+from ganzoo.embedders.names import get_embedder
+from ganzoo.embedders.validation import check_samples
 from ganzoo.errors import UserError, did_you_mean
-from ganzoo.metrics.classes import class_balance
-from ganzoo.metrics.embedders import Embedder, Embedding, get_embedder
-from ganzoo.metrics.frechet import frechet_distance
-from ganzoo.metrics.inception_score import inception_score
-from ganzoo.metrics.kid import kernel_inception_distance
-from ganzoo.metrics.manifold import density_coverage, precision_recall
-from ganzoo.metrics.validation import check_samples
-from ganzoo.terminal import bar
+from ganzoo.metrics.classes import _class_balance, _label_accuracy
+from ganzoo.metrics.frechet import _frechet_distance
+from ganzoo.metrics.inception import _inception_score
+from ganzoo.metrics.kid import _kid
+from ganzoo.metrics.manifold import _density_coverage, _precision_recall
+from ganzoo.metrics.metric import Choices, Measurement, Metric
+from ganzoo.metrics.modes import _modes
+from ganzoo.metrics.records import MetricResult
+from ganzoo.utils.terminal import bar
 
 BATCH_SIZE = 256
 
 SampleSet = Tensor | Iterable[Tensor]
-
-
-@dataclass(frozen=True)
-class MetricResult:
-    """A number with its protocol.
-
-    Attributes:
-        name: One of `METRICS`.
-        value: The number.
-        num_real: Real samples it was measured against; 0 when the metric looks at generated samples only.
-        num_generated: Generated samples.
-        embedder: Name of the embedder.
-        dataset: Where the real samples are from.
-        split: Which part of it.
-        seed: Of the samples and of the metric's own random choices.
-        parameters: Settings of the metric, e.g. `{"k": 3}`.
-        details: What else it found, e.g. `{"standard_error": 0.0001}`.
-        floor: What real samples get in place of the generated ones; of a distance, two sets of real samples.
-        ganzoo_version: Software that measured it.
-        torch_version: Likewise.
-    """
-
-    name: str
-    value: float
-    num_real: int
-    num_generated: int
-    embedder: str
-    dataset: str | None
-    split: str | None
-    seed: int
-    parameters: dict[str, Any] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
-    floor: float | None = None
-    ganzoo_version: str = ""
-    torch_version: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record that `metrics.json` holds; `MetricResult(**record)` is its inverse."""
-        return dataclasses.asdict(self)
-
-    def __str__(self) -> str:
-        context = [] if self.floor is None else [f"floor {_short(self.floor)}"]
-        context += [f"Griffin-Lim {_short(self.details['griffin_lim'])}"] if "griffin_lim" in self.details else []
-        if "min_share" in self.details:
-            shares = f"{self.details['min_share']:.1%} to {self.details['max_share']:.1%}"
-            context.append(f"KL to uniform; a class has {shares} of the samples")
-        context += [f"{self.num_generated:,} generated{self._against()}", f"embedder {self.embedder}"]
-        context += [f"temperature {self.parameters['temperature']:g}"] if "temperature" in self.parameters else []
-        context.append(f"seed {self.seed}")
-        spread = self.details.get("standard_error", self.details.get("standard_deviation"))
-        value = _short(self.value) if spread is None else f"{_short(self.value)} ± {_short(spread)}"
-        return f"{self.name} {value}  ({'; '.join(context)})"
-
-    def _against(self) -> str:
-        if not self.num_real:
-            return ""
-        split = f"[{self.split}]" if self.split else ""
-        return f" vs {self.num_real:,} real {self.dataset or ''}{split}".rstrip()
-
-
-class Measurement(NamedTuple):
-    """What a metric found, before its protocol is added: see `MetricResult`."""
-
-    value: float
-    parameters: dict[str, Any] = {}
-    details: dict[str, Any] = {}
-
-
-class Choices(NamedTuple):
-    """What a metric leaves open.
-
-    Attributes:
-        seed: Of random subsets and splits.
-        splits: Of the inception score. The paper's 10 suit its 50,000 samples; a part with few samples of each class
-            scores too low.
-    """
-
-    seed: int = 0
-    splits: int = 10
-
-
-class Metric(NamedTuple):
-    """How a metric is computed.
-
-    Attributes:
-        compute: `(generated, real, choices)` -> measurements by name. Metrics that share a computation share the
-            function, and it runs once for all of them.
-        higher_is_better: Direction.
-        needs: The part of an embedding that it reads; what reads labels reads probabilities as well.
-        compares: It needs real samples.
-    """
-
-    compute: Callable[[Embedding, Embedding | None, Choices], dict[str, Measurement]]
-    higher_is_better: bool
-    needs: Literal["features", "probabilities", "labels"] = "features"
-    compares: bool = True
-
-
-def _frechet_distance(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, Measurement]:
-    return {"frechet_distance": Measurement(frechet_distance(generated.features, real.features))}
-
-
-def _kid(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, Measurement]:
-    kid = kernel_inception_distance(generated.features, real.features, seed=choices.seed)
-    parameters = {"subsets": kid.subsets, "subset_size": kid.subset_size}
-    return {"kid": Measurement(kid.mean, parameters, {"standard_error": kid.standard_error})}
-
-
-def _precision_recall(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, Measurement]:
-    found = precision_recall(generated.features, real.features, k=3)
-    return {name: Measurement(value, {"k": 3}) for name, value in found._asdict().items()}
-
-
-def _density_coverage(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, Measurement]:
-    found = density_coverage(generated.features, real.features, k=5)
-    return {name: Measurement(value, {"k": 5}) for name, value in found._asdict().items()}
-
-
-def _inception_score(generated: Embedding, real: Embedding | None, choices: Choices) -> dict[str, Measurement]:
-    score = inception_score(generated.probabilities, splits=choices.splits, seed=choices.seed)
-    details = {} if score.standard_deviation is None else {"standard_deviation": score.standard_deviation}
-    return {"inception_score": Measurement(score.mean, {"splits": choices.splits}, details)}
-
-
-def _class_balance(generated: Embedding, real: Embedding | None, choices: Choices) -> dict[str, Measurement]:
-    found = class_balance(generated.probabilities)
-    details = {name: getattr(found, name) for name in ("min_share", "max_share", "entropy")}
-    return {"class_balance": Measurement(found.kl_to_uniform, {}, {"counts": list(found.counts), **details})}
-
-
-def _modes(generated: Embedding, real: Embedding | None, choices: Choices) -> dict[str, Measurement]:
-    classes = generated.probabilities.shape[1]
-    covered = len(generated.probabilities.argmax(dim=1).unique())
-    return {"modes": Measurement(float(covered), {"classes": classes})}
-
-
-def _label_accuracy(generated: Embedding, real: Embedding | None, choices: Choices) -> dict[str, Measurement]:
-    wanted, probabilities = generated.labels, generated.probabilities
-    if probabilities.shape[1] <= int(wanted.max()):
-        raise UserError(
-            f"label_accuracy: the embedder knows {probabilities.shape[1]} classes, the model has {int(wanted.max()) + 1}"
-        )
-    correct = (probabilities.argmax(dim=1) == wanted).double()
-    by_class = [float(correct[wanted == label].mean()) for label in wanted.unique()]
-    return {"label_accuracy": Measurement(float(correct.mean()), {"labels": "in turn"}, {"by_class": by_class})}
 
 
 METRICS: dict[str, Metric] = {
@@ -381,7 +238,7 @@ def _thin(embedding: Embedding, count: int, seed: int) -> Embedding:
 
 
 def _result(name: str, found: Measurement, floor: Measurement | None, **protocol: Any) -> MetricResult:
-    from ganzoo import __version__
+    from ganzoo.version import __version__
 
     return MetricResult(
         name=name,
@@ -393,7 +250,3 @@ def _result(name: str, found: Measurement, floor: Measurement | None, **protocol
         torch_version=str(torch.__version__),
         **protocol,
     )
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

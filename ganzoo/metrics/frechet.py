@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ganzoo.embedders.base import Embedding
 from ganzoo.errors import UserError
+from ganzoo.metrics.metric import Choices, Measurement
 from ganzoo.metrics.validation import check_feature_pair, check_features
 
 
@@ -142,3 +144,7 @@ def _factor(covariance: Tensor) -> Tensor:
     # Below this, an eigenvalue is rounding; its root would be 1e-8, no longer small, in each missing dimension.
     rounding = len(covariance) * torch.finfo(torch.float64).eps * eigenvalues.max()
     return eigenvectors * torch.where(eigenvalues > rounding, eigenvalues, 0.0).sqrt()
+
+
+def _frechet_distance(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, Measurement]:
+    return {"frechet_distance": Measurement(frechet_distance(generated.features, real.features))}

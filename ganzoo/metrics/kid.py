@@ -7,7 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ganzoo.embedders.base import Embedding
 from ganzoo.errors import UserError
+from ganzoo.metrics.metric import Choices, Measurement
 from ganzoo.metrics.validation import check_feature_pair
 
 # Rows of a kernel matrix at once: 256 x 10,000 float64 are 20 MB; larger blocks fall out of the cache.
@@ -98,3 +100,9 @@ def _kernel_sum(rows: Tensor, columns: Tensor) -> Tensor:
 
 def _kernel_diagonal(features: Tensor) -> Tensor:
     return (features.square().mean(dim=1) + 1).pow(3).sum()
+
+
+def _kid(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, Measurement]:
+    kid = kernel_inception_distance(generated.features, real.features, seed=choices.seed)
+    parameters = {"subsets": kid.subsets, "subset_size": kid.subset_size}
+    return {"kid": Measurement(kid.mean, parameters, {"standard_error": kid.standard_error})}

@@ -15,7 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ganzoo.embedders.base import Embedding
 from ganzoo.errors import UserError
+from ganzoo.metrics.metric import Choices, Measurement
 from ganzoo.metrics.validation import check_feature_pair
 
 # Rows of a distance matrix at once: 256 x 10,000 float64 are 20 MB; larger blocks fall out of the cache.
@@ -125,3 +127,13 @@ def _any(inside: Tensor, dim: int) -> Tensor:
 
 def _share(flags: Tensor) -> float:
     return float(flags.double().mean())
+
+
+def _precision_recall(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, Measurement]:
+    found = precision_recall(generated.features, real.features, k=3)
+    return {name: Measurement(value, {"k": 3}) for name, value in found._asdict().items()}
+
+
+def _density_coverage(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, Measurement]:
+    found = density_coverage(generated.features, real.features, k=5)
+    return {name: Measurement(value, {"k": 5}) for name, value in found._asdict().items()}

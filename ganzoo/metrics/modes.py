@@ -8,7 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ganzoo.embedders.base import Embedding
 from ganzoo.errors import UserError
+from ganzoo.metrics.metric import Choices, Measurement
 
 
 class Modes(NamedTuple):
@@ -66,3 +68,9 @@ def expected_divergence(num_samples: int, num_modes: int) -> float:
     Miller (1955): the bias of the plug-in entropy.
     """
     return (num_modes - 1) / (2 * num_samples) if num_samples else math.inf
+
+
+def _modes(generated: Embedding, real: Embedding | None, choices: Choices) -> dict[str, Measurement]:
+    classes = generated.probabilities.shape[1]
+    covered = len(generated.probabilities.argmax(dim=1).unique())
+    return {"modes": Measurement(float(covered), {"classes": classes})}

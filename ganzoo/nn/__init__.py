@@ -2,12 +2,7 @@
 
 from ganzoo.nn.conditional import ConditionalBatchNorm2d, Projection
 from ganzoo.nn.convolution import Conv2d, ConvTranspose2d
-from ganzoo.nn.equalised import (
-    HE_GAIN,
-    EqualisedConv2d,
-    EqualisedLinear,
-    EqualisedUpsampleConv2d,
-)
+from ganzoo.nn.equalised import HE_GAIN, EqualisedConv2d, EqualisedLinear, EqualisedUpsampleConv2d
 from ganzoo.nn.grouped import GroupedConv2d
 from ganzoo.nn.layers import (
     JudgeWhole,

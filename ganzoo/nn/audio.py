@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganzoo.errors import UserError
 from ganzoo.nn.convolution import Conv2d, ConvTranspose2d
 from ganzoo.nn.convolution1d import Conv1d, ConvTranspose1d
 from ganzoo.nn.layers import check_labels
@@ -204,31 +203,3 @@ def init_glorot_(network: nn.Module) -> None:
 
 def _init_uniform(embedding: nn.Embedding, limit: float) -> None:
     nn.init.uniform_(embedding.weight, -limit, limit)
-
-
-class UniformLatents:
-    """For a `Generator` whose latents are uniform in [-1, 1]: `class MyGenerator(UniformLatents, Generator)`."""
-
-    def sample_latents(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws `(num_samples, latent_dim)` latents, uniform in [-1, 1], on the network's device.
-
-        Args:
-            generator: Source of randomness; by default the global one of the device.
-        """
-        device = generator.device if generator else self.device
-        drawn = torch.rand(num_samples, self.config.latent_dim, generator=generator, device=device)
-        return drawn.mul_(2).sub_(1).to(self.device)
-
-    def example_inputs(self, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
-        latents = self.sample_latents(num_samples, generator=generator).cpu()
-        return {**super().example_inputs(num_samples, generator), "latents": latents}
-
-    def truncate(self, latents: Tensor, truncation: float, labels: Tensor | None = None) -> Tensor:
-        """Maps uniform latents to the uniform distribution cut at +-`truncation`, which shrinks them; above 1 cuts nothing.
-
-        Raises:
-            UserError: `truncation` is not positive.
-        """
-        if not truncation > 0:
-            raise UserError(f"truncation must be a positive number, not {truncation}; leave it out for none")
-        return latents * min(truncation, 1.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ganzoo.precision import widen
+from ganzoo.utils.precision import widen
 
 
 class MinibatchDiscrimination(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ganzoo.precision import widen
+from ganzoo.utils.precision import widen
 
 EPSILON = 1e-8
 

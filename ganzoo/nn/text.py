@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ganzoo.nn.draws import rows_at_a_time
 from ganzoo.nn.layers import check_labels
-from ganzoo.sampling import rows_at_a_time
 
 State = tuple[Tensor, ...]
 
@@ -58,7 +58,7 @@ class LanguageModel(nn.Module):
         *,
         temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
-        """As `ganzoo.language.TextGenerator.weighted_nll`; the logits (N, V) never exist whole."""
+        """As `ganzoo.networks.text.TextGenerator.weighted_nll`; the logits (N, V) never exist whole."""
         hidden = self.read(tokens, labels)[mask]
         weight, bias = self.output.weight, self.output.bias
         if temperature != 1:

@@ -1,11 +1,11 @@
 """Pipelines: a network and its processor, called by a person."""
 
-from ganzoo.pipelines.base import RECIPE_FILE, Pipeline
-from ganzoo.pipelines.classifier import ClassifierPipeline, ClassifierResult
-from ganzoo.pipelines.gan import CARD_SAMPLES, GANPipeline, Samples
-from ganzoo.pipelines.loading import PIPELINES, from_pretrained, pipeline_class
-from ganzoo.pipelines.text import TextPipeline
-from ganzoo.pipelines.vocoder import VocoderPipeline
+from ganzoo.pipelines.base import PIPELINES, Pipeline, from_pretrained, pipeline_class
+from ganzoo.pipelines.classification import ClassifierPipeline, ClassifierResult
+from ganzoo.pipelines.continuation import TextPipeline
+from ganzoo.pipelines.generation import CARD_SAMPLES, GANPipeline, Samples
+from ganzoo.pipelines.vocoding import VocoderPipeline
+from ganzoo.utils.layout import RECIPE_FILE
 
 __all__ = [
     "CARD_SAMPLES",

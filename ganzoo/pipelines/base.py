@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from ganzoo.checkpoint import count_parameters, load_network, save_network
-from ganzoo.config import CONFIG_FILE
+from ganzoo.checkpoints.checkpoint import load_network, read_processor, save_network
+from ganzoo.checkpoints.repository import Repository, open_repository
+from ganzoo.checkpoints.weights import count_parameters
 from ganzoo.errors import UserError
-from ganzoo.files import write_text
-from ganzoo.hub import PushResult, push_saved
-from ganzoo.modeling import Discriminator, GANModel, Vocoder
+from ganzoo.hub.transfer import PushResult, push_saved
+from ganzoo.networks.base import Discriminator, GANModel
 from ganzoo.processors import Processor
 from ganzoo.registry import Family, get_family
-from ganzoo.repository import Repository
+from ganzoo.utils.files import write_text
+from ganzoo.utils.finding import Kind
+from ganzoo.utils.layout import CONFIG_FILE, RECIPE_FILE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ganzoo.card import CardData
     from ganzoo.data.dataset import ArrayDataset
-    from ganzoo.measured import Measured
-    from ganzoo.training.recipe import Recipe
-
-RECIPE_FILE = "recipe.yaml"
+    from ganzoo.hub.card import CardData
+    from ganzoo.metrics.records import Measured
+    from ganzoo.recipe.recipe import Recipe
 
 
 class Pipeline:
@@ -42,6 +42,9 @@ class Pipeline:
         training: Facts of the run for the card: steps, batch_size, minutes, machine.
         repository: Where the checkpoint came from.
     """
+
+    # What its card says that it is: a "gan", a "vocoder" or a "classifier".
+    kind: ClassVar[str] = "gan"
 
     def __init__(
         self,
@@ -69,8 +72,6 @@ class Pipeline:
         Raises:
             UserError: The checkpoint is of another kind of pipeline.
         """
-        from ganzoo.pipelines.loading import from_pretrained
-
         pipeline = from_pretrained(source, **options)
         if not isinstance(pipeline, cls):
             hint = "; see 'ganzoo vocode --help'" if pipeline.kind == "vocoder" else ""
@@ -80,13 +81,6 @@ class Pipeline:
     @property
     def family(self) -> Family:
         return get_family(self.network.family)
-
-    @property
-    def kind(self) -> str:
-        """What its card says that it is: a "gan", a "vocoder" or a "classifier"."""
-        if isinstance(self.network, Vocoder):
-            return "vocoder"
-        return "gan" if self.family.is_gan else "classifier"
 
     @property
     def config(self) -> Any:
@@ -115,7 +109,7 @@ class Pipeline:
         if self._recipe is None and self.repository is not None:
             path = self.repository.find(RECIPE_FILE)
             if path is not None:
-                from ganzoo.training.recipe import load_recipe
+                from ganzoo.recipe.reading import load_recipe
 
                 self._recipe = load_recipe(path)
         return self._recipe
@@ -140,7 +134,8 @@ class Pipeline:
 
     @cached_property
     def _measured(self) -> Measured:
-        from ganzoo.measured import METRICS_FILE, Measured, read_measured
+        from ganzoo.metrics.records import Measured, read_measured
+        from ganzoo.utils.layout import METRICS_FILE
 
         path = self.repository.find(METRICS_FILE) if self.repository is not None else None
         return Measured() if path is None else read_measured(path)
@@ -154,8 +149,9 @@ class Pipeline:
         Raises:
             GanzooError: The folder cannot be written.
         """
-        from ganzoo.card import write_card
-        from ganzoo.measured import METRICS_FILE, write_measured
+        from ganzoo.hub.card import write_card
+        from ganzoo.metrics.records import write_measured
+        from ganzoo.utils.layout import METRICS_FILE
 
         folder = Path(folder)
         if folder.is_file():
@@ -184,7 +180,7 @@ class Pipeline:
         return {}
 
     def _card_data(self, name: str, examples: dict[str, Any]) -> CardData:
-        from ganzoo.card import CardData
+        from ganzoo.hub.card import CardData
 
         recipe, family = self.recipe and self.recipe.published(), self.family
         card = recipe.card if recipe else None
@@ -211,3 +207,59 @@ class Pipeline:
             limitations=[card.limitations] if card and card.limitations else [],
             **examples,
         )
+
+
+PIPELINES = Kind("task", "ganzoo.pipelines", "PIPELINE")
+
+
+def pipeline_class(network: GANModel, *, where: str = "the checkpoint") -> type[Pipeline]:
+    """The pipeline that a network is called through: that of its task.
+
+    Raises:
+        UserError: It is a discriminator, which stands beside a main network.
+    """
+    if network.task is None:
+        raise UserError(f"{where} holds a {network.role} alone; load it with ganzoo.Discriminator.from_pretrained")
+    return PIPELINES.get(network.task)
+
+
+def from_pretrained(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> Pipeline:
+    """Loads a checkpoint as a pipeline: `ganzoo.from_pretrained("dcgan-mnist")(num_samples=16, seed=0).images`.
+
+    Only the main network and the processor are loaded; the discriminator, recipe and metrics when they are asked for.
+
+    Args:
+        source: A checkpoint folder, a name of the catalogue, or `org/name[@revision]` on the Hub.
+        revision: Branch, tag or commit on the Hub; resolved once for all files.
+        device: Where the network goes; by default the CPU.
+        dtype: Type of the floating-point weights.
+        token: Hub token; by default the saved one or `HF_TOKEN`.
+        cache_dir: Hub cache; by default that of `HF_HOME`.
+        local_files_only: Use only what is cached (also `HF_HUB_OFFLINE=1`).
+        force_download: Download again.
+
+    Raises:
+        NotFoundError: There is no such folder, name, repository, revision or file.
+        CheckpointError: The files are damaged or not a ganzoo checkpoint.
+    """
+    repository = open_repository(
+        source,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        force_download=force_download,
+    )
+    network = load_network(repository, GANModel, device=device, dtype=dtype)
+    pipeline = pipeline_class(network, where=repository.name)
+    return pipeline(network, read_processor(repository), repository=repository)

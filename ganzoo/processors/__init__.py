@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ganzoo.errors import CheckpointError, UserError, did_you_mean
-from ganzoo.processors.base import PROCESSOR_FILE, Processor
+from ganzoo.processors.base import Processor
 from ganzoo.processors.image import MAX_PIXELS, ImageOutput, ImageProcessor, make_grid, to_pil
 from ganzoo.processors.points import PointsOutput, PointsProcessor
 from ganzoo.processors.spectrogram import SpectrogramProcessor
 from ganzoo.processors.text import TextOutput, TextProcessor, fit_text_processor
 from ganzoo.processors.waveform import AudioOutput, WaveformProcessor
+from ganzoo.utils.layout import PROCESSOR_FILE
 
 __all__ = [
     "MAX_PIXELS",

@@ -11,17 +11,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ganzoo.errors import UserError
-from ganzoo.files import write_bytes
-from ganzoo.validation import explain
+from ganzoo.utils.files import write_bytes
+from ganzoo.utils.layout import PROCESSOR_FILE
+from ganzoo.utils.validation import explain
 
 if TYPE_CHECKING:
     import torch
     from typing_extensions import Self
 
-    from ganzoo.repository import Repository
-
-
-PROCESSOR_FILE = "processor_config.json"
+    from ganzoo.utils.files import Files
 
 
 class Processor(BaseModel):
@@ -60,7 +58,7 @@ class Processor(BaseModel):
         """
         return self.from_dict({**self.model_dump(), **overrides})
 
-    def with_files(self, repository: Repository) -> Processor:
+    def with_files(self, repository: Files) -> Processor:
         """The processor together with what else a checkpoint stores of it, such as a tokenizer.
 
         Raises:

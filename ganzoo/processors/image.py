@@ -12,9 +12,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ganzoo.errors import UserError
-from ganzoo.files import write_bytes
 from ganzoo.processors.base import Processor
-from ganzoo.terminal import PATIENCE, bar
+from ganzoo.utils.files import write_bytes
+from ganzoo.utils.terminal import PATIENCE, bar
 
 if TYPE_CHECKING:
     import torch
@@ -149,7 +149,7 @@ class ImageProcessor(Processor):
 
     def show(self, samples: torch.Tensor) -> str:
         """Draws the sheet with coloured half blocks, two pixels a character."""
-        from ganzoo.terminal import draw
+        from ganzoo.utils.terminal import draw
 
         return draw(make_grid(self._drawable(samples), padding=1))
 

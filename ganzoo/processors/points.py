@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from ganzoo.errors import UserError
-from ganzoo.files import write_bytes, write_text
 from ganzoo.processors.base import Processor
+from ganzoo.utils.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +117,7 @@ class PointsProcessor(Processor):
     def show(self, samples: torch.Tensor) -> str:
         from PIL import Image
 
-        from ganzoo.terminal import draw
+        from ganzoo.utils.terminal import draw
 
         return draw(Image.fromarray(self._drawn(samples, 64, 0)).convert("RGB"))
 

@@ -123,7 +123,7 @@ class SpectrogramProcessor(WaveformProcessor):
         """
         import torch.nn.functional as F
 
-        from ganzoo.spectral import griffin_lim
+        from ganzoo.sound.spectral import griffin_lim
 
         mean, std = self._statistics(samples.device)
         logs = samples.float().clamp(-1, 1) * (std * self.clip) + mean
@@ -137,7 +137,7 @@ class SpectrogramProcessor(WaveformProcessor):
         """(B, C, length) -> (B, C, n_fft // 2, length // hop)."""
         import torch.nn.functional as F
 
-        from ganzoo.spectral import stft_magnitude
+        from ganzoo.sound.spectral import stft_magnitude
 
         padded = F.pad(waveforms, (0, self.n_fft - self.hop_length))
         return stft_magnitude(padded, self.n_fft, self.hop_length)[..., :-1, :].add(self.floor).log()

@@ -15,12 +15,9 @@ import numpy as np
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from ganzoo.errors import CheckpointError, UserError, one_line, shorten
-from ganzoo.files import write_text
 from ganzoo.processors.base import Processor
 from ganzoo.processors.tokenizer import (
     MAX_VOCAB,
-    TOKENIZER_CONFIG_FILE,
-    TOKENIZER_FILE,
     TokenizerOptions,
     explained,
     load_tokenizer,
@@ -28,14 +25,16 @@ from ganzoo.processors.tokenizer import (
     read_tokenizer_files,
     vocab_size,
 )
-from ganzoo.validation import explain
+from ganzoo.utils.files import write_text
+from ganzoo.utils.layout import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
+from ganzoo.utils.validation import explain
 
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    from ganzoo.repository import Repository
+    from ganzoo.utils.files import Files
 
 # What `max_length` is at most when it is taken from the data.
 LONGEST_BY_DEFAULT = 64
@@ -161,7 +160,7 @@ class TextProcessor(Processor):
             if value is not None and self.backend.id_to_token(value) is None:
                 raise CheckpointError(f"{TOKENIZER_FILE} has no token {value}, which {role}_token_id names")
 
-    def with_files(self, repository: Repository) -> TextProcessor:
+    def with_files(self, repository: Files) -> TextProcessor:
         if self.tokenizer_sha256 is None:
             if repository.find(TOKENIZER_FILE) is not None:
                 raise CheckpointError(f"{repository.name}: the processor does not name its {TOKENIZER_FILE}")

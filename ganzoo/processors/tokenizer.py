@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ganzoo.errors import CheckpointError, GanzooError, UserError, shorten
-from ganzoo.files import read_json
+from ganzoo.utils.files import read_json
+from ganzoo.utils.layout import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from ganzoo.repository import Repository
+    from ganzoo.utils.files import Files
 
-TOKENIZER_FILE = "tokenizer.json"
-TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+
 PAD, BOS, EOS, UNK = SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 MAX_VOCAB = 300_000
 MAX_TOKENIZER_BYTES = 64 << 20
@@ -178,7 +178,7 @@ def load_tokenizer(text: str) -> Tokenizer:
     return tokenizer
 
 
-def read_tokenizer_files(repository: Repository) -> tuple[str, dict[str, Any]]:
+def read_tokenizer_files(repository: Files) -> tuple[str, dict[str, Any]]:
     """The text of a checkpoint's `tokenizer.json`, at most 64 MiB, and the content of its `tokenizer_config.json`.
 
     Raises:

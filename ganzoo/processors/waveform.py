@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import Field
 
 from ganzoo.errors import UnusableSample, UserError
-from ganzoo.files import write_bytes
 from ganzoo.processors.base import Processor
-from ganzoo.recording import FULL_SCALE, Recording, read_recording, to_int16
-from ganzoo.terminal import PATIENCE, bar
+from ganzoo.sound.recording import FULL_SCALE, Recording, read_recording, to_int16
+from ganzoo.utils.files import write_bytes
+from ganzoo.utils.terminal import PATIENCE, bar
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +89,7 @@ class WaveformProcessor(Processor):
         """Turns a recording into clips, int16 (C, length), at least one.
 
         Args:
-            raw: What `ganzoo.recording.read_recording` reads; or an int16, int32, float32 or float64 array (C, T) or (T,)
+            raw: What `ganzoo.sound.recording.read_recording` reads; or an int16, int32, float32 or float64 array (C, T) or (T,)
                 at the processor's sampling rate.
 
         Raises:
@@ -125,7 +125,7 @@ class WaveformProcessor(Processor):
     def _resampled(self, samples: np.ndarray, peak: float, rate: int) -> np.ndarray:
         import torch
 
-        from ganzoo.spectral import resample
+        from ganzoo.sound.spectral import resample
 
         # At full scale, because float32 would overflow on the loudest recordings that it can hold.
         resampled = resample(torch.from_numpy(samples / peak), rate, self.sampling_rate).numpy() * peak
@@ -191,7 +191,7 @@ class WaveformProcessor(Processor):
 
     def save_preview(self, samples: torch.Tensor, folder: Path, name: str) -> list[str]:
         """Writes `name.wav`, up to 16 clips one after another, and `name.png`, their waveforms and spectrograms."""
-        from ganzoo.processors.sound import MAX_CLIPS, draw_sheet, wav_sheet
+        from ganzoo.sound.drawing import MAX_CLIPS, draw_sheet, wav_sheet
 
         clips = self.to_stored(samples[:MAX_CLIPS]).cpu().numpy()
         write_bytes(folder / f"{name}.wav", wav_sheet(clips, self.sampling_rate))
@@ -205,7 +205,7 @@ class WaveformProcessor(Processor):
         Raises:
             UserError: The file name has another ending than .wav.
         """
-        from ganzoo.processors.sound import draw_sheet, wav_bytes, wav_sheet
+        from ganzoo.sound.drawing import draw_sheet, wav_bytes, wav_sheet
 
         clips = self.to_stored(samples).cpu().numpy()
         if self.names_a_file(target):
@@ -221,6 +221,6 @@ class WaveformProcessor(Processor):
 
     def show(self, samples: torch.Tensor) -> str:
         """Draws the waveforms, two pixels a character."""
-        from ganzoo.processors.sound import show_waveforms
+        from ganzoo.sound.drawing import show_waveforms
 
         return show_waveforms(self.to_stored(samples).cpu().numpy())

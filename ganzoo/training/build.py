@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from ganzoo.checkpoint import load_network, read_network_config, read_processor
-from ganzoo.config import GANConfig
+from ganzoo.checkpoints.checkpoint import load_network, read_network_config, read_processor
+from ganzoo.checkpoints.repository import Repository, open_repository
 from ganzoo.data import load_data, open_source
 from ganzoo.errors import UserError
+from ganzoo.networks.config import GANConfig
+from ganzoo.objectives import build_objective
 from ganzoo.processors import Processor
+from ganzoo.recipe.recipe import Recipe
 from ganzoo.registry import Family, get_family
-from ganzoo.repository import Repository, open_repository
 from ganzoo.training.distributed import World
-from ganzoo.training.objectives import build_objective
 from ganzoo.training.randomness import mix, seed_device
-from ganzoo.training.recipe import Recipe
 from ganzoo.training.trainer import Trainer
 
 

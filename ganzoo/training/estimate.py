@@ -6,8 +6,8 @@ import time
 
 import torch
 
+from ganzoo.recipe.recipe import Recipe
 from ganzoo.training.build import build_trainer
-from ganzoo.training.recipe import Recipe
 from ganzoo.training.trackers import duration
 from ganzoo.training.trainer import Trainer
 

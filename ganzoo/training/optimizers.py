@@ -11,7 +11,7 @@ import torch
 if TYPE_CHECKING:
     from torch.nn import Parameter
 
-    from ganzoo.training.sections import OptimizerConfig, ScheduleConfig
+    from ganzoo.recipe.sections import OptimizerConfig, ScheduleConfig
 
 
 def build_optimizer(

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from ganzoo.errors import UserError
-from ganzoo.training.recipe import Recipe
-from ganzoo.training.sections import PhaseConfig
+from ganzoo.recipe.recipe import Recipe
+from ganzoo.recipe.sections import PhaseConfig
 
 
 def plan_phases(recipe: Recipe, default_updates: dict[str, int], roles: set[str]) -> list[PhaseConfig]:

@@ -15,22 +15,24 @@ from typing import Any
 
 import torch
 
-from ganzoo.checkpoint import save_network
+from ganzoo.checkpoints.checkpoint import save_network
 from ganzoo.data import ArrayDataset, load_data
 from ganzoo.data.sources import HOLDOUT
 from ganzoo.errors import GanzooError, TrainingError, UserError
-from ganzoo.files import new_folder, remove_leftovers, write_text
-from ganzoo.pipelines import RECIPE_FILE, Pipeline, pipeline_class
+from ganzoo.pipelines import Pipeline, pipeline_class
+from ganzoo.recipe.reading import load_recipe
+from ganzoo.recipe.recipe import Recipe
 from ganzoo.training.build import build_trainer
 from ganzoo.training.devices import resolve_device
 from ganzoo.training.diagnostics import Diagnostics, non_finite, non_finite_advice
 from ganzoo.training.distributed import World
 from ganzoo.training.randomness import preserved_rng
-from ganzoo.training.recipe import Recipe, load_recipe
-from ganzoo.training.report import write_report
+from ganzoo.training.report.page import write_report
 from ganzoo.training.state import checkpoint_folders, load_latest, save_checkpoint
 from ganzoo.training.trackers import ProgressBar, create_trackers, read_rows
 from ganzoo.training.trainer import is_finite
+from ganzoo.utils.files import new_folder, remove_leftovers, write_text
+from ganzoo.utils.layout import RECIPE_FILE
 
 PIPELINE_FOLDER = "pipeline"
 # With several processes the wish to stop is agreed on every so many steps; alone it is heard after each.

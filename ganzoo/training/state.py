@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ganzoo.errors import CheckpointError, UserError
-from ganzoo.files import CHECKSUM_KEY, TensorFile, new_folder, read_json, save_tensors, write_text
+from ganzoo.utils.files import CHECKSUM_KEY, TensorFile, new_folder, read_json, save_tensors, write_text
 
 if TYPE_CHECKING:
     from ganzoo.training.trainer import Trainer

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from ganzoo.errors import MissingPackageError, require
-from ganzoo.files import explained_os_errors, write_bytes
-from ganzoo.terminal import bars_are_off
+from ganzoo.utils.files import explained_os_errors, write_bytes
+from ganzoo.utils.terminal import bars_are_off
 
 
 class Tracker(Protocol):

@@ -16,21 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ganzoo.augmentation.transforms import random_crop, random_flip, random_segment
 from ganzoo.data.dataset import ArrayDataset
 from ganzoo.data.sampler import batch_indices
-from ganzoo.data.transforms import random_crop, random_flip, random_segment
-from ganzoo.losses import clip_weights_
-from ganzoo.precision import autocast, resolve_precision
+from ganzoo.losses.penalties import clip_weights_
+from ganzoo.objectives import Batch, Loss, Objective, StepContext, build_objective
 from ganzoo.processors import Processor
+from ganzoo.recipe.recipe import Recipe
+from ganzoo.recipe.sections import PhaseConfig
 from ganzoo.training.distributed import World, running_statistics
 from ganzoo.training.ema import EMA
-from ganzoo.training.objectives import Batch, Loss, Objective, StepContext, build_objective
 from ganzoo.training.optimizers import betas_at, build_optimizer, learning_rate_factor
 from ganzoo.training.phases import Validation, check_copies, growing_networks, plan_phases
 from ganzoo.training.randomness import mix, seed_device
-from ganzoo.training.recipe import Recipe
-from ganzoo.training.sections import PhaseConfig
 from ganzoo.training.stats import StatsCollector
+from ganzoo.utils.precision import autocast, resolve_precision
 
 
 class Trainer:

@@ -12,8 +12,8 @@ from hostile_helpers import FAMILIES, SECONDS, Checkpoint, Target
 from training_helpers import fitted_processor
 
 from ganzoo.pipelines import pipeline_class
+from ganzoo.recipe.reading import load_recipe
 from ganzoo.registry import get_family
-from ganzoo.training.recipe import load_recipe
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,9 @@ import pyarrow.parquet
 import pytest
 import soundfile
 
-from ganzoo.data import DataConfig, left_out, load_data
+from ganzoo.data import left_out, load_data
 from ganzoo.processors import WaveformProcessor
+from ganzoo.recipe.data import DataConfig
 
 RATE, LENGTH = 8000, 800
 TIMES = np.arange(20_000) / RATE

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import ganzoo
 from ganzoo.cli import run
 from ganzoo.errors import CheckpointError, GanzooError, NotFoundError, UserError
-from ganzoo.hub import push_folder
+from ganzoo.hub.transfer import push_folder
 
 cases = Cases()
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import ganzoo
 from ganzoo.errors import CheckpointError, GanzooError, UserError
-from ganzoo.files import TensorFile, save_tensors
 from ganzoo.metrics import MetricResult
+from ganzoo.recipe.reading import load_recipe
 from ganzoo.registry import get_family
-from ganzoo.training.recipe import load_recipe
+from ganzoo.utils.files import TensorFile, save_tensors
 
 cases = Cases()
 

@@ -20,11 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ganzoo
-from ganzoo.checkpoint import read_processor
-from ganzoo.data import DataConfig, open_source
+from ganzoo.checkpoints.checkpoint import read_processor
+from ganzoo.checkpoints.repository import LocalRepository
+from ganzoo.data import open_source
 from ganzoo.errors import MAX_MESSAGE, CheckpointError, GanzooError, UserError
 from ganzoo.processors import TextProcessor, fit_text_processor, processor_from_json
-from ganzoo.repository import LocalRepository
+from ganzoo.recipe.data import DataConfig
 
 SENTENCES = ["a man riding a horse.", 'two dogs aren\'t "here" (yet)!', "it's 3.50 at 11:59 a.m."]
 cases = Cases()

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 import ganzoo
 from ganzoo.errors import CheckpointError
-from ganzoo.files import save_tensors
 from ganzoo.registry import get_family
+from ganzoo.utils.files import save_tensors
 
 cases = Cases()
 

@@ -12,10 +12,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from ganzoo.config import AudioGANConfig
-from ganzoo.modeling import Classifier, ClassifierOutput
+from ganzoo.networks.audio import AudioGANConfig
+from ganzoo.networks.base import Classifier, ClassifierOutput
 from ganzoo.registry import register_family
-from ganzoo.spectral import MelConfig, mel_filters, stft_magnitude
+from ganzoo.sound.spectral import MelConfig, mel_filters, stft_magnitude
 
 # Added to mel magnitudes before the logarithm: what is below is silence.
 FLOOR = 1e-4

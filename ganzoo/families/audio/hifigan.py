@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized
 
-from ganzoo.config import AudioGANConfig
 from ganzoo.errors import UserError
-from ganzoo.modeling import Discriminator, DiscriminatorOutput, Vocoder
+from ganzoo.networks.audio import AudioGANConfig, Vocoder
+from ganzoo.networks.base import Discriminator, DiscriminatorOutput
 from ganzoo.nn import check_labels, normalise_spectrally
 from ganzoo.nn.convolution1d import Conv1d, ConvTranspose1d
 from ganzoo.registry import register_family
-from ganzoo.spectral import MelConfig, log_mel
+from ganzoo.sound.spectral import MelConfig, log_mel
 
 SLOPE = 0.1  # of every leaky ReLU, but the last of the generator
 
@@ -199,7 +199,7 @@ class HiFiGANGenerator(Vocoder):
     """Log-mel spectrograms (B, n_mels, T) -> waveforms (B, 1, T * hop_length) in [-1, 1] (paper, section 2.2).
 
     The layers have the names of the reference code, so that its published weights fit
-    (`ganzoo.integrations.hifigan`).
+    (`ganzoo.converters.hifigan`).
     """
 
     config: HiFiGANConfig

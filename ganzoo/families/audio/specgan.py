@@ -20,18 +20,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ganzoo.config import AudioGANConfig, StabilisedConfig
 from ganzoo.errors import UserError
-from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.audio import AudioGANConfig
+from ganzoo.networks.base import Discriminator, DiscriminatorOutput, Generator, UniformLatents
+from ganzoo.networks.config import StabilisedConfig
 from ganzoo.nn import MinibatchLogit, check_labels, normalise
-from ganzoo.nn.audio import (
-    DenseStart,
-    ProjectionHead,
-    SameConv2d,
-    SameConvTranspose2d,
-    UniformLatents,
-    init_glorot_,
-)
+from ganzoo.nn.audio import DenseStart, ProjectionHead, SameConv2d, SameConvTranspose2d, init_glorot_
 from ganzoo.registry import register_family
 
 if TYPE_CHECKING:

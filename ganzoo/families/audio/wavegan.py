@@ -21,8 +21,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ganzoo.config import AudioGANConfig, StabilisedConfig
-from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.audio import AudioGANConfig
+from ganzoo.networks.base import Discriminator, DiscriminatorOutput, Generator, UniformLatents
+from ganzoo.networks.config import StabilisedConfig
 from ganzoo.nn import MinibatchLogit, check_labels, normalise
 from ganzoo.nn.audio import (
     DenseStart,
@@ -31,7 +32,6 @@ from ganzoo.nn.audio import (
     ProjectionHead,
     SameConv1d,
     SameConvTranspose1d,
-    UniformLatents,
     init_glorot_,
 )
 from ganzoo.nn.convolution1d import LeakyReLU

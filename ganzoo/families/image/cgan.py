@@ -14,8 +14,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganzoo.config import ImageGANConfig, StabilisedConfig
-from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.base import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.config import StabilisedConfig
+from ganzoo.networks.image import ImageGANConfig
 from ganzoo.nn import Maxout, MinibatchLogit, check_labels, init_he_, normalise
 from ganzoo.registry import register_family
 

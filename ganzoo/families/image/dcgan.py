@@ -17,8 +17,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganzoo.config import ImageGANConfig, MinibatchConfig
-from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.base import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.config import MinibatchConfig
+from ganzoo.networks.image import ImageGANConfig
 from ganzoo.nn import (
     Conv2d,
     ConvTranspose2d,

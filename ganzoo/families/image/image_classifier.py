@@ -16,8 +16,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ganzoo.config import ImageGANConfig
-from ganzoo.modeling import Classifier, ClassifierOutput
+from ganzoo.networks.base import Classifier, ClassifierOutput
+from ganzoo.networks.image import ImageGANConfig
 from ganzoo.nn import Conv2d
 from ganzoo.registry import register_family
 

@@ -24,9 +24,10 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from ganzoo.config import ImageGANConfig, StabilisedConfig
 from ganzoo.errors import UserError
-from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.base import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.config import StabilisedConfig
+from ganzoo.networks.image import ImageGANConfig
 from ganzoo.nn import Conv2d, MinibatchLogit, check_labels, init_he_, normalise
 from ganzoo.nn.growing import Growing, shrink
 from ganzoo.registry import register_family

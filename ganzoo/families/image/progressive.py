@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganzoo.config import DiscriminatorNormConfig, ImageGANConfig, MinibatchDiscriminationConfig
-from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.base import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.config import DiscriminatorNormConfig, MinibatchDiscriminationConfig
+from ganzoo.networks.image import ImageGANConfig
 from ganzoo.nn import (
     HE_GAIN,
     EqualisedConv2d,

@@ -18,8 +18,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ganzoo.config import ImageGANConfig, StabilisedConfig
-from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.base import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.config import StabilisedConfig
+from ganzoo.networks.image import ImageGANConfig
 from ganzoo.nn import MinibatchLogit, check_labels, normalise
 from ganzoo.nn.grouped import GroupedConv2d
 from ganzoo.nn.rectifiers import rectify

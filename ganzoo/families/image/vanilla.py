@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ganzoo.config import ImageGANConfig, StabilisedConfig, check_free
-from ganzoo.modeling import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.base import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.config import StabilisedConfig, check_free
+from ganzoo.networks.image import ImageGANConfig
 from ganzoo.nn import Maxout, MinibatchLogit, check_labels, normalise
 from ganzoo.registry import register_family
 

@@ -17,8 +17,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganzoo.language import CoreGenerator, CorePredictions, TextDiscriminator, TextGANConfig
-from ganzoo.modeling import DiscriminatorOutput
+from ganzoo.networks.base import DiscriminatorOutput
+from ganzoo.networks.text import CoreGenerator, CorePredictions, TextDiscriminator, TextGANConfig
 from ganzoo.nn.text import TokenLSTM
 from ganzoo.registry import register_family
 

@@ -16,8 +16,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ganzoo.language import CoreGenerator, TextDiscriminator, TextGANConfig
-from ganzoo.modeling import DiscriminatorOutput
+from ganzoo.networks.base import DiscriminatorOutput
+from ganzoo.networks.text import CoreGenerator, TextDiscriminator, TextGANConfig
 from ganzoo.nn import check_labels
 from ganzoo.nn.memory import TokenMemory
 from ganzoo.nn.text import Highway, TextCNN, TokenLSTM, embed_tokens

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganzoo.language import TextDiscriminator, TextGANConfig, TextGenerator, token_mask
-from ganzoo.modeling import DiscriminatorOutput
+from ganzoo.networks.base import DiscriminatorOutput
+from ganzoo.networks.text import TextDiscriminator, TextGANConfig, TextGenerator, token_mask
 from ganzoo.nn import check_labels
 from ganzoo.registry import register_family
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ganzoo.errors import UserError
-from ganzoo.language import TextDiscriminator, TextGANConfig, TextGenerator, token_mask
-from ganzoo.modeling import DiscriminatorOutput
+from ganzoo.networks.base import DiscriminatorOutput
+from ganzoo.networks.text import TextDiscriminator, TextGANConfig, TextGenerator, token_mask
 from ganzoo.nn import check_labels
 from ganzoo.nn.text import embed_tokens
 from ganzoo.registry import register_family

@@ -17,8 +17,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ganzoo.language import CoreGenerator, TextDiscriminator, TextGANConfig, token_mask
-from ganzoo.modeling import DiscriminatorOutput
+from ganzoo.networks.base import DiscriminatorOutput
+from ganzoo.networks.text import CoreGenerator, TextDiscriminator, TextGANConfig, token_mask
 from ganzoo.nn import check_labels
 from ganzoo.nn.text import CompletedPrefixes, Highway, TextCNN, TokenLSTM, embed_tokens
 from ganzoo.registry import register_family

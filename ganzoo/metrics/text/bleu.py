@@ -9,11 +9,14 @@ the best, the second best.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from ganzoo.errors import UserError, shorten
+from ganzoo.metrics.metric import Measurement
+from ganzoo.metrics.text.metric import TextMetric
 from ganzoo.metrics.text.tokens import Encoded, Sentences, encode
 
 ORDERS = (2, 3, 4, 5)
@@ -173,3 +176,28 @@ def _check(orders: Sequence[int], **counts: int) -> None:
             raise UserError(f"BLEU needs at least one sentence among the {name}")
     if not orders or any(not isinstance(n, int) or n < 1 for n in orders):
         raise UserError(f"orders must be positive integers, not {shorten(orders)}")
+
+
+def _bleu(samples: Sentences, real: Sentences, *, name: str) -> dict[str, Measurement]:
+    return {
+        f"{name}_{n}": Measurement(
+            float(scores.mean()), details={"standard_error": float(scores.std() / len(scores) ** 0.5)}
+        )
+        for n, scores in bleu(samples, real).items()
+    }
+
+
+def _self_bleu(samples: Sentences, real: None) -> dict[str, Measurement]:
+    return {f"self_bleu_{n}": Measurement(float(scores.mean())) for n, scores in self_bleu(samples).items()}
+
+
+_SMOOTHING = "smoothing method1"
+
+
+_TEST = TextMetric(partial(_bleu, name="bleu"), higher_is_better=True, against="test", protocol=_SMOOTHING)
+
+
+_TRAIN = TextMetric(partial(_bleu, name="bleu_train"), higher_is_better=True, against="train", protocol=_SMOOTHING)
+
+
+_SELF = TextMetric(_self_bleu, higher_is_better=False, protocol=_SMOOTHING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ganzoo.errors import UserError
+from ganzoo.metrics.metric import Measurement
 from ganzoo.metrics.text.bleu import count_ngrams
 from ganzoo.metrics.text.tokens import Sentences, check_tokenised, encode
 
@@ -64,3 +65,16 @@ def distinct_ngrams(samples: Sentences, n: int) -> float:
 def _set(sentences: Sentences) -> set[tuple]:
     check_tokenised(sentences)
     return {tuple(sentence) for sentence in sentences}
+
+
+def _distinct_sentences(samples: Sentences, real: None) -> dict[str, Measurement]:
+    count = distinct_sentences(samples)
+    return {"distinct_sentences": Measurement(float(count), details={"share": count / len(samples)})}
+
+
+def _distinct_ngrams(samples: Sentences, real: None, *, n: int) -> dict[str, Measurement]:
+    return {f"distinct_{n}": Measurement(distinct_ngrams(samples, n))}
+
+
+def _copied_share(samples: Sentences, real: Sentences) -> dict[str, Measurement]:
+    return {"copied_share": Measurement(copied_share(samples, real))}

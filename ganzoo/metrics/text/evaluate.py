@@ -2,76 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ganzoo.errors import UserError, did_you_mean, shorten
-from ganzoo.metrics.evaluate import Measurement, MetricResult
-from ganzoo.metrics.text.bleu import ORDERS, bleu, self_bleu
-from ganzoo.metrics.text.diversity import copied_share, distinct_ngrams, distinct_sentences
-from ganzoo.metrics.text.language_model import ORDER, forward_nll, reverse_nll
+from ganzoo.metrics.metric import Measurement
+from ganzoo.metrics.records import MetricResult
+from ganzoo.metrics.text.bleu import _SELF, _TEST, _TRAIN, ORDERS
+from ganzoo.metrics.text.diversity import (
+    _copied_share,
+    _distinct_ngrams,
+    _distinct_sentences,
+)
+from ganzoo.metrics.text.language_model import _MODEL, _forward_nll, _reverse_nll
+from ganzoo.metrics.text.metric import TextMetric
 from ganzoo.metrics.text.tokens import Sentences, tokenize
-
-
-class TextMetric(NamedTuple):
-    """How a text metric is computed.
-
-    Attributes:
-        compute: `(samples, real)` -> measurements by name. Metrics that share a computation share the function, and it
-            runs once for all of them.
-        higher_is_better: Direction.
-        against: Which real text it compares with, if any.
-        protocol: What a reader must know of it beside the tokeniser.
-    """
-
-    compute: Callable[[Sentences, Sentences | None], dict[str, Measurement]]
-    higher_is_better: bool
-    against: Literal["test", "train"] | None = None
-    protocol: str = ""
-
-
-def _bleu(samples: Sentences, real: Sentences, *, name: str) -> dict[str, Measurement]:
-    return {
-        f"{name}_{n}": Measurement(
-            float(scores.mean()), details={"standard_error": float(scores.std() / len(scores) ** 0.5)}
-        )
-        for n, scores in bleu(samples, real).items()
-    }
-
-
-def _self_bleu(samples: Sentences, real: None) -> dict[str, Measurement]:
-    return {f"self_bleu_{n}": Measurement(float(scores.mean())) for n, scores in self_bleu(samples).items()}
-
-
-def _distinct_sentences(samples: Sentences, real: None) -> dict[str, Measurement]:
-    count = distinct_sentences(samples)
-    return {"distinct_sentences": Measurement(float(count), details={"share": count / len(samples)})}
-
-
-def _distinct_ngrams(samples: Sentences, real: None, *, n: int) -> dict[str, Measurement]:
-    return {f"distinct_{n}": Measurement(distinct_ngrams(samples, n))}
-
-
-def _copied_share(samples: Sentences, real: Sentences) -> dict[str, Measurement]:
-    return {"copied_share": Measurement(copied_share(samples, real))}
-
-
-def _forward_nll(samples: Sentences, real: Sentences) -> dict[str, Measurement]:
-    return {"forward_nll": Measurement(forward_nll(samples, real), {"order": ORDER})}
-
-
-def _reverse_nll(samples: Sentences, real: Sentences) -> dict[str, Measurement]:
-    return {"reverse_nll": Measurement(reverse_nll(samples, real), {"order": ORDER})}
-
-
-_SMOOTHING = "smoothing method1"
-_MODEL = f"modified Kneser-Ney {ORDER}-grams"
-_TEST = TextMetric(partial(_bleu, name="bleu"), higher_is_better=True, against="test", protocol=_SMOOTHING)
-_TRAIN = TextMetric(partial(_bleu, name="bleu_train"), higher_is_better=True, against="train", protocol=_SMOOTHING)
-_SELF = TextMetric(_self_bleu, higher_is_better=False, protocol=_SMOOTHING)
 
 TEXT_METRICS: dict[str, TextMetric] = {
     **{f"bleu_{n}": _TEST for n in ORDERS},
@@ -192,7 +139,7 @@ def _thin(sentences: Sentences, count: int, seed: int) -> Sentences:
 def _result(name: str, found: Measurement, floor: Measurement | None, **protocol: object) -> MetricResult:
     import torch
 
-    from ganzoo import __version__
+    from ganzoo.version import __version__
 
     return MetricResult(
         name=name,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ganzoo.errors import UserError
+from ganzoo.metrics.metric import Measurement
 from ganzoo.metrics.text.tokens import Sentences, check_tokenised
 
 ORDER = 3
@@ -190,3 +191,14 @@ def _discounts(counts: np.ndarray) -> tuple[float, ...]:
     estimates = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
     # A discount of 0 or less would leave unseen words no probability.
     return estimates if min(estimates) > 0 else FALLBACK_DISCOUNTS
+
+
+def _forward_nll(samples: Sentences, real: Sentences) -> dict[str, Measurement]:
+    return {"forward_nll": Measurement(forward_nll(samples, real), {"order": ORDER})}
+
+
+def _reverse_nll(samples: Sentences, real: Sentences) -> dict[str, Measurement]:
+    return {"reverse_nll": Measurement(reverse_nll(samples, real), {"order": ORDER})}
+
+
+_MODEL = f"modified Kneser-Ney {ORDER}-grams"

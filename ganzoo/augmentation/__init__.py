@@ -1,0 +1,1 @@
+"""Changes made to a training batch."""

@@ -1,0 +1,1 @@
+"""Checkpoints: from a name to files, from files to tensors."""

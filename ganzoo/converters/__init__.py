@@ -1,0 +1,1 @@
+"""Converters: other libraries' checkpoints from and to ours."""

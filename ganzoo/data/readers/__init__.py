@@ -1,0 +1,1 @@
+"""Readers: a file for each kind of file that data may be."""

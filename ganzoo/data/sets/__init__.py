@@ -1,0 +1,1 @@
+"""Data sets known by name: they come with Python or a dependency, are computed, or are files on the web."""

@@ -1,0 +1,1 @@
+"""Sharing checkpoints: push, pull, the card and its metadata, verification, the catalogue's writing."""

@@ -1,0 +1,414 @@
+"""The model card: README.md of a checkpoint, with the metadata by which the Hub lists it.
+
+The text comes from `hub/card_template.md`. A card that a person has edited keeps its text for ever: the last line of a
+generated card holds a hash of the text above it, and where the two disagree only the metadata is brought up to date.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import string
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ganzoo.errors import UserError, one_line
+from ganzoo.hub.metadata import LIBRARY_NAME, check_card, metadata_problems, split_card
+from ganzoo.hub.words import EXTRA_TAGS, INSTALL, INSTALLS, METRIC_WORDS, PIPELINE_TAG
+from ganzoo.metrics.records import TrainingFacts
+from ganzoo.utils.files import read_text, write_text
+from ganzoo.utils.layout import CARD_FILE
+from ganzoo.utils.resources import resource
+
+TEMPLATE_FILE = "card_template.md"
+# What ganzoo writes; whatever else a person put into the metadata stays there.
+OWN_KEYS = (
+    "license",
+    "license_name",
+    "license_link",
+    "library_name",
+    "pipeline_tag",
+    "tags",
+    "datasets",
+    "model-index",
+)
+
+MAX_SENTENCE = 300
+
+_MARKER = re.compile(r"<!-- written by ganzoo[^>]*sha256:([0-9a-f]{64}) -->\s*\Z")
+
+_LOAD = 'pipe = ganzoo.from_pretrained("{source}")'
+_LOAD_CLASSIFIER = 'classifier = ganzoo.from_pretrained("{source}")'
+_WRITE_AUDIO = 'soundfile.write("{name}.wav", output.audios[0].T, output.sampling_rate)'
+_USAGE = {
+    ("image", "gan"): (_LOAD, "images = pipe(num_samples=16, seed=0).images"),
+    ("audio", "gan"): (_LOAD, "output = pipe(num_samples=4, seed=0)", _WRITE_AUDIO),
+    ("audio", "vocoder"): (
+        _LOAD,
+        'output = pipe("recording.wav")  # its mel spectrogram, and sound again; pipe.vocode(mel) takes yours',
+        _WRITE_AUDIO,
+    ),
+    ("points", "gan"): (_LOAD, "points = pipe(num_samples=2500, seed=0).points"),
+    ("text", "gan"): (_LOAD, "texts = pipe(num_samples=8, seed=0).texts"),
+    ("image", "classifier"): (_LOAD_CLASSIFIER, "classes = classifier(pictures).labels"),
+    ("audio", "classifier"): (_LOAD_CLASSIFIER, 'classes = classifier(["recording.wav"]).labels'),
+    ("text", "classifier"): (_LOAD_CLASSIFIER, "classes = classifier(sentences).labels"),
+}
+
+
+class MeasuredMetric(BaseModel):
+    """One line of `metrics.json`: a value with the protocol that gives it a meaning."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field(min_length=1)
+    value: float
+    num_real: int | None = Field(None, ge=0)
+    num_generated: int | None = Field(None, ge=0)
+    embedder: str | None = None
+    dataset: str | None = None
+    split: str | None = None
+    seed: int | None = None
+    floor: float | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class CardData(BaseModel):
+    """Everything that a card says.
+
+    Attributes:
+        name: Name of the checkpoint, `"dcgan-mnist"`.
+        repo_id: Its repository on the Hub, if it has one.
+        summary: One sentence, the first of the card.
+        family: Name of the family.
+        modality: What it makes, or reads.
+        kind: A pair of adversarial networks, one that makes sound from mel spectrograms, or a classifier for the metrics.
+        num_classes: Classes that can be asked for; None for an unconditional model.
+        sampling_rate: Of audio: samples a second.
+        paper_title: Title of the family's paper.
+        paper: Its link.
+        license: Identifier from the Hub's list; `"other"` needs the two below.
+        license_name: Name of a licence that the Hub does not know.
+        license_link: Where its text is: a link, or a file of the repository.
+        datasets: Data sets on the Hub that it was trained on.
+        data: The training data in words, with its origin.
+        tags: Tags besides those that the card always has.
+        metrics: What was measured, as in `metrics.json`.
+        parameters: Number of parameters by network.
+        samples: Files under `samples/` to show.
+        sentences: Samples of text, shown as they are.
+        prompt: Of text: words to try the model with.
+        answers: It answers prompts, and needs one; otherwise it goes on from them.
+        training: How it was trained.
+        recipe: Name of the recipe.
+        limitations: What it does not do, one sentence each.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1)
+    repo_id: str | None = None
+    summary: str = Field(min_length=1)
+    family: str
+    modality: Literal["image", "points", "audio", "text"]
+    kind: Literal["gan", "vocoder", "classifier"] = "gan"
+    num_classes: int | None = None
+    sampling_rate: int | None = None
+    paper_title: str = ""
+    paper: str = ""
+    license: str
+    license_name: str | None = None
+    license_link: str | None = None
+    datasets: list[str] = Field(default_factory=list)
+    data: str = ""
+    tags: list[str] = Field(default_factory=list)
+    metrics: list[MeasuredMetric] = Field(default_factory=list)
+    parameters: dict[str, int] = Field(default_factory=dict)
+    samples: list[str] = Field(default_factory=list)
+    sentences: list[str] = Field(default_factory=list)
+    prompt: str = ""
+    answers: bool = False
+    training: TrainingFacts | None = None
+    recipe: str | None = None
+    limitations: list[str] = Field(default_factory=list)
+
+    @property
+    def pipeline_tag(self) -> str | None:
+        """The Hub's task, None where it has no fitting one."""
+        return PIPELINE_TAG[self.modality, self.kind]
+
+    @property
+    def all_tags(self) -> list[str]:
+        """The tags of the card, without repetition."""
+        conditional = ["class-conditional"] if self.kind == "gan" and self.num_classes else []
+        extra = EXTRA_TAGS.get((self.modality, self.kind), ())
+        return list(dict.fromkeys([self.kind, self.family, "safetensors", *extra, *conditional, *self.tags]))
+
+
+def render_card(data: CardData) -> str:
+    """Returns the text of README.md for a checkpoint.
+
+    Raises:
+        UserError: The Hub would refuse it, e.g. for an unknown licence.
+    """
+    return _join(metadata_of(data), _signed(_body(data)))
+
+
+def write_card(folder: str | Path, data: CardData) -> Path:
+    """Writes README.md; of one that a person has edited, only the metadata changes.
+
+    Keys and tags that were added to the metadata by hand are kept in either case.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: The Hub would refuse the card, or the present file's metadata cannot be read.
+        GanzooError: The file cannot be written.
+    """
+    path = Path(folder) / CARD_FILE
+    metadata, body = metadata_of(data), _signed(_body(data))
+    if path.is_file():
+        present, present_body = split_card(read_text(path), where=str(path))
+        added = {key: value for key, value in present.items() if key not in OWN_KEYS}
+        own_tags = present.get("tags") if isinstance(present.get("tags"), list) else []
+        metadata = {**metadata, **added, "tags": list(dict.fromkeys([*metadata["tags"], *own_tags]))}
+        body = body if _is_generated(present_body) else present_body
+    text = _join(metadata, body)
+    _refuse(check_card(text), path)
+    write_text(path, text)
+    return path
+
+
+def address_card(text: str, repo_id: str) -> str:
+    """Returns a card that tells how to load it from a repository, whatever name or folder it told before.
+
+    A card that a person has edited is returned as it is.
+
+    Args:
+        text: The content of README.md.
+        repo_id: `org/name`.
+    """
+    body = split_card(text)[1]
+    marker = _MARKER.search(body)
+    if marker is None or not _is_generated(body):
+        return text
+    head, told = text[: len(text) - len(body)], body[: marker.start()]
+    told = re.sub(r'from_pretrained\("[^"]*"\)', lambda _: f'from_pretrained("{repo_id}")', told)
+    told = re.sub(r'src="(?!https:)', lambda _: f'src="{_files_of(repo_id)}', told)
+    return head + _signed(told)
+
+
+def metadata_of(data: CardData) -> dict[str, Any]:
+    """Returns the metadata block, evaluation results included, as the Hub's own `ModelCardData` lays them out.
+
+    Raises:
+        UserError: The Hub would refuse it.
+    """
+    from huggingface_hub import ModelCardData
+
+    # A metric that came out as "not a number" stands in the text; the Hub takes numbers only.
+    results = [_eval_result(data, metric) for metric in data.metrics if math.isfinite(metric.value)]
+    card = ModelCardData(
+        license=data.license,
+        license_name=data.license_name,
+        license_link=data.license_link,
+        library_name=LIBRARY_NAME,
+        pipeline_tag=data.pipeline_tag,
+        tags=data.all_tags,
+        datasets=data.datasets or None,
+        model_name=data.name if results else None,
+        eval_results=results or None,
+    ).to_dict()
+    metadata = {key: card[key] for key in OWN_KEYS if key in card}
+    _refuse(metadata_problems(metadata), data.name)
+    return metadata
+
+
+def _refuse(problems: list[str], where: str | Path) -> None:
+    if problems:
+        raise UserError(f"the model card of {where} needs work: {'; '.join(problems)}")
+
+
+def _join(metadata: dict[str, Any], body: str) -> str:
+    from huggingface_hub.utils import yaml_dump
+
+    return f"---\n{yaml_dump(metadata, sort_keys=False).strip()}\n---\n\n" + body.lstrip("\n")
+
+
+def _signed(body: str) -> str:
+    return (
+        f"{body.rstrip()}\n\n<!-- written by ganzoo; edit freely, an edited text is kept. sha256:{_digest(body)} -->\n"
+    )
+
+
+def _is_generated(body: str) -> bool:
+    """Whether nobody has touched a card's text (an empty one counts as untouched)."""
+    match = _MARKER.search(body)
+    return _digest(body[: match.start()]) == match[1] if match else not body.strip()
+
+
+def _digest(body: str) -> str:
+    # By lines without their ends: an editor or git that changes only those has edited nothing.
+    return hashlib.sha256("\n".join(line.rstrip() for line in body.strip().splitlines()).encode()).hexdigest()
+
+
+def _body(data: CardData) -> str:
+    template = string.Template((resource("hub") / TEMPLATE_FILE).read_text(encoding="utf-8"))
+    text = template.substitute(
+        name=data.name,
+        summary=data.summary,
+        samples=_samples(data),
+        install=INSTALLS.get((data.modality, data.kind), INSTALL),
+        usage=_usage(data),
+        model=_model(data),
+        training=_training(data),
+        evaluation=_evaluation(data),
+        limitations="\n".join(f"- {line}" for line in data.limitations) or "Not examined beyond the numbers above.",
+        license=_license(data),
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
+
+
+def _samples(data: CardData) -> str:
+    lines = [one_line(text, limit=MAX_SENTENCE) or "(empty)" for text in data.sentences]
+    files = [_sample(data, name) for name in data.samples]
+    return "\n\n".join([_verbatim(lines), *files] if lines else files)
+
+
+def _verbatim(lines: list[str]) -> str:
+    """A code block, with a fence that none of its lines can close."""
+    longest = max(len(run) for run in re.findall(r"`+", "\n".join([*lines, "``"])))
+    fence = "`" * (longest + 1)
+    return "\n".join([f"{fence}text", *lines, fence])
+
+
+def _sample(data: CardData, name: str) -> str:
+    if name.endswith((".png", ".jpg", ".gif")):
+        return f"![Samples of {data.name}]({name})"
+    if name.endswith((".wav", ".flac", ".mp3", ".ogg")):
+        # The Hub's pages resolve relative addresses of pictures, but not of players. Where there are no players, a link.
+        base = _files_of(data.repo_id) if data.repo_id else ""
+        return f'<audio controls src="{base}{name}"></audio>\n\nSound{_order(data)}: [{name}]({name})'
+    return f"More: [{name}]({name})" if data.sentences else f"[{name}]({name})"
+
+
+def _order(data: CardData) -> str:
+    """What one hears in turn, as the pipelines arrange it."""
+    if data.kind == "vocoder":
+        return ", each recording followed by its copy"
+    return ", the classes in turn" if data.num_classes else ""
+
+
+def _files_of(repo_id: str) -> str:
+    return f"https://huggingface.co/{repo_id}/resolve/main/"
+
+
+def _usage(data: CardData) -> str:
+    source = data.repo_id or data.name
+    load, *calls = (line.format(source=source, name=data.name) for line in _USAGE[data.modality, data.kind])
+    lines = [load] if data.answers else [load, *calls]
+    if data.prompt:
+        prompted = "answers" if data.answers else "sentences that begin so"
+        prompt = json.dumps(data.prompt, ensure_ascii=False)
+        lines.append(f"texts = pipe({prompt}, num_samples=5, seed=0).texts  # {prompted}")
+    imports = (
+        ["import ganzoo", "import soundfile"]
+        if _WRITE_AUDIO in _USAGE[data.modality, data.kind]
+        else ["import ganzoo"]
+    )
+    return "\n".join([*imports, "", *lines])
+
+
+def _model(data: CardData) -> str:
+    conditional = f"{data.num_classes} classes" if data.num_classes else "none"
+    rows = [("Family", f"`{data.family}`"), ("Modality", data.modality)]
+    rows += [("Paper", f"[{data.paper_title or data.paper}]({data.paper})")] if data.paper else []
+    rows += [("Classes to ask for", conditional)] if data.kind == "gan" else []
+    rows += [("Sampling rate", f"{data.sampling_rate:,} Hz")] if data.sampling_rate else []
+    rows += [(f"Parameters of the {role}", f"{count:,}") for role, count in data.parameters.items()]
+    return _table(("", ""), rows)
+
+
+def _training(data: CardData) -> str:
+    paragraphs = []
+    datasets = ", ".join(f"[{name}](https://huggingface.co/datasets/{name})" for name in data.datasets)
+    if data.data or datasets:
+        paragraphs.append(f"Data: {data.data or datasets}" + (f" ({datasets})" if data.data and datasets else ""))
+    if data.training:
+        facts = data.training
+        spent = f", {facts.minutes:,.4g} minutes" if facts.minutes is not None else ""
+        machine = f" on {facts.machine}" if facts.machine else ""
+        paragraphs.append(f"{facts.steps:,} steps of batch size {facts.batch_size:,}{spent}{machine}.")
+    if data.recipe:
+        repeat = "`ganzoo train recipe.yaml` repeats the training"
+        paragraphs.append(f"The recipe is `{data.recipe}`, kept here as `recipe.yaml`; {repeat}.")
+    return "\n\n".join(paragraphs) or "Not recorded."
+
+
+def _evaluation(data: CardData) -> str:
+    if not data.metrics:
+        return "Not measured."
+    floor, protocol, note = METRIC_WORDS[data.modality]
+    head = ("Metric", "Value", floor, "N real", "N generated", protocol, "Data", "Split", "Seed")
+    rows = [
+        (
+            metric.name,
+            *(_number(value) for value in (metric.value, metric.floor, metric.num_real, metric.num_generated)),
+            *(_text(value) for value in (_protocol(data, metric), metric.dataset, metric.split, metric.seed)),
+        )
+        for metric in data.metrics
+    ]
+    return _table(head, rows) + (f"\n\n{note}" if any(metric.floor is not None for metric in data.metrics) else "")
+
+
+def _protocol(data: CardData, metric: MeasuredMetric) -> str | None:
+    """The embedder; numbers of text also hang on the settings, such as the temperature."""
+    if data.modality != "text":
+        return metric.embedder
+    settings = [f"{name.replace('_', ' ')} {value}" for name, value in metric.parameters.items()]
+    return ", ".join([*([metric.embedder] if metric.embedder else []), *settings]) or None
+
+
+def _license(data: CardData) -> str:
+    if data.license != "other":
+        return f"`{data.license}`"
+    return f"[{data.license_name}]({data.license_link})"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _eval_result(data: CardData, metric: MeasuredMetric) -> Any:
+    from huggingface_hub import EvalResult
+
+    dataset = metric.dataset or next(iter(data.datasets), None) or data.data or "unknown"
+    against = [f"{metric.num_generated:,} generated"] if metric.num_generated else []
+    against += [f"{metric.num_real:,} real"] if metric.num_real else []
+    protocol = metric.model_dump(include={"num_real", "num_generated", "embedder", "seed", "floor"}, exclude_none=True)
+    return EvalResult(
+        task_type=data.pipeline_tag or "unconditional-audio-generation",
+        dataset_type=dataset,
+        dataset_name=dataset,
+        dataset_split=metric.split,
+        metric_type=metric.name,
+        metric_name=" ".join([metric.name, *([f"({', '.join(against)})"] if against else [])]),
+        metric_value=metric.value,
+        metric_args={**protocol, **metric.parameters} or None,
+    )

@@ -1,0 +1,36 @@
+"""What `ganzoo.metrics` offers."""
+
+from ganzoo.embedders.base import Embedder as Embedder
+from ganzoo.embedders.base import Embedding as Embedding
+from ganzoo.embedders.classifier import ClassifierEmbedder as ClassifierEmbedder
+from ganzoo.embedders.inception import InceptionEmbedder as InceptionEmbedder
+from ganzoo.embedders.names import get_embedder as get_embedder
+from ganzoo.embedders.pixels import PixelEmbedder as PixelEmbedder
+from ganzoo.embedders.pixels import fit_images as fit_images
+from ganzoo.metrics.classes import ClassBalance as ClassBalance
+from ganzoo.metrics.classes import class_balance as class_balance
+from ganzoo.metrics.copies import RESOLUTIONS as RESOLUTIONS
+from ganzoo.metrics.copies import cosine_basis as cosine_basis
+from ganzoo.metrics.copies import log_mel_l1 as log_mel_l1
+from ganzoo.metrics.copies import mel_cepstral_distortion as mel_cepstral_distortion
+from ganzoo.metrics.copies import multi_resolution_stft as multi_resolution_stft
+from ganzoo.metrics.evaluate import METRICS as METRICS
+from ganzoo.metrics.evaluate import embed_samples as embed_samples
+from ganzoo.metrics.evaluate import evaluate_embeddings as evaluate_embeddings
+from ganzoo.metrics.evaluate import evaluate_samples as evaluate_samples
+from ganzoo.metrics.frechet import GaussianStatistics as GaussianStatistics
+from ganzoo.metrics.frechet import frechet_distance as frechet_distance
+from ganzoo.metrics.frechet import frechet_from_statistics as frechet_from_statistics
+from ganzoo.metrics.inception import InceptionScore as InceptionScore
+from ganzoo.metrics.inception import inception_score as inception_score
+from ganzoo.metrics.kid import KID as KID
+from ganzoo.metrics.kid import kernel_inception_distance as kernel_inception_distance
+from ganzoo.metrics.kid import polynomial_mmd as polynomial_mmd
+from ganzoo.metrics.manifold import DensityCoverage as DensityCoverage
+from ganzoo.metrics.manifold import PrecisionRecall as PrecisionRecall
+from ganzoo.metrics.manifold import density_coverage as density_coverage
+from ganzoo.metrics.manifold import precision_recall as precision_recall
+from ganzoo.metrics.metric import Metric as Metric
+from ganzoo.metrics.nearest import nearest_distances as nearest_distances
+from ganzoo.metrics.nearest import nearest_distances_within as nearest_distances_within
+from ganzoo.metrics.records import MetricResult as MetricResult

@@ -1,0 +1,270 @@
+"""The adversarial objective: a generator against a discriminator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from ganzoo import losses
+from ganzoo.augmentation.ada import AdaConfig, AugmentProbability, ada_augment
+from ganzoo.augmentation.diffaugment import diff_augment, instance_noise
+from ganzoo.losses.penalties import PenaltyConfig
+from ganzoo.nn.layers import pack
+from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext
+from ganzoo.objectives.diversity import diversity_stats
+from ganzoo.objectives.path_length import PathLength, PathLengthConfig
+from ganzoo.recipe.objective import ObjectiveConfig
+from ganzoo.recipe.sections import TrainingConfig
+from ganzoo.utils.precision import widen
+
+Augmentation = Literal["color", "gain", "translation", "cutout"]
+LOSSES = ("minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic")
+
+
+class AdversarialConfig(ObjectiveConfig):
+    """Objective of a GAN: one adversarial loss, and what is added to it."""
+
+    type: Literal["adversarial"] = Field("adversarial", description="Which objective.")
+    loss: Literal[LOSSES] = Field("non-saturating", description="Adversarial loss.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="One-sided: how far the real target lies below 1.")
+    penalties: tuple[PenaltyConfig, ...] = Field((), description="Penalties on the discriminator.")
+    path_length: PathLengthConfig | None = Field(
+        None, description="Path-length regularisation of the generator; null for none."
+    )
+    feature_matching: float = Field(
+        0.0, ge=0, le=1e6, description="Weight of the distance between discriminator features in the generator's loss."
+    )
+    feature_matching_of: Literal["pairs", "means"] = Field(
+        "pairs",
+        description="What is compared: each real sample with a generated one, or the means over the batch (Salimans et al., "
+        "2016).",
+    )
+    packing: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Samples that the discriminator judges together (PacGAN, Lin et al., 2018): a batch that lacks variety gives "
+        "itself away.",
+    )
+    top_k: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the generated samples, those judged best, that the generator learns from at the end of the run; "
+        "it falls linearly from 1.",
+    )
+    class_weight: float = Field(
+        1.0,
+        ge=0,
+        le=1e6,
+        description="Weight of the classification error, where the discriminator also classifies (AC-GAN).",
+    )
+    augment: tuple[Augmentation, ...] = Field(
+        (), description="DiffAugment of everything the discriminator sees; empty for none."
+    )
+    ada: AdaConfig | None = Field(
+        None, description="Adaptive augmentation of what the discriminator sees; null for none."
+    )
+    instance_noise: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Standard deviation of the noise on everything the discriminator sees, at step 0.",
+    )
+    instance_noise_until: float = Field(
+        0.5, gt=0, le=1, description="Share of the run over which the instance noise falls linearly to 0."
+    )
+
+    @property
+    def samples_together(self) -> int:
+        return self.packing
+
+    @model_validator(mode="after")
+    def _possible(self) -> AdversarialConfig:
+        if self.label_smoothing and self.loss not in ("minimax", "non-saturating", "least-squares"):
+            raise ValueError(f"label_smoothing has no meaning for the {self.loss} loss, which has no target")
+        if self.top_k < 1 and self.loss == "relativistic":
+            raise ValueError(
+                "top_k leaves generated samples out, but the relativistic loss needs them in pairs with real ones"
+            )
+        if self.ada is not None and self.augment:
+            raise ValueError("augment and ada do the same; set one of them")
+        if self.ada is not None and self.ada.target is not None and self.loss in ("wasserstein", "relativistic"):
+            raise ValueError(
+                f"ada adapts to the sign of real logits, which the {self.loss} loss leaves free; set ada.target to null and "
+                "ada.probability"
+            )
+        return self
+
+
+class AdversarialObjective(Objective):
+    """A generator against a discriminator: one adversarial loss, penalties, feature matching, augmentation, noise."""
+
+    config_class = AdversarialConfig
+
+    def __init__(self, config: AdversarialConfig) -> None:
+        super().__init__(config)
+        self.loss = losses.adversarial_loss(config.loss)
+        # Where a discriminator says "real": halfway between the targets 0 and 1 of least squares, 0 for logits.
+        self.boundary = 0.5 if config.loss == "least-squares" else 0.0
+
+    def updates(self, training: TrainingConfig) -> dict[str, int]:
+        return {"discriminator": training.n_critic, "generator": 1}
+
+    def prepare(self, networks: Networks) -> None:
+        if self.config.ada is not None:
+            self.modules["discriminator"] = AugmentProbability(self.config.ada)
+        if self.config.path_length is not None:
+            self.modules["generator"] = PathLength(self.config.path_length)
+
+    def discriminator_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Loss:
+        self._begin_step(context)
+        fake = self._generate(networks, batch, context, with_graph=context.keep_graph)
+        if context.keep_graph:
+            # The generator's step reuses these samples, as in the DCGAN reference code: one generator pass saved.
+            context.shared["fake"] = fake
+        due = [penalty for penalty in self.config.penalties if context.step % penalty.interval == 0]
+        judged = {"r1": batch.samples, "r2": fake.detach()}
+        # What a penalty looks at and the losses as well passes the discriminator once.
+        shared = {
+            penalty.type for penalty in due if penalty.type in judged and self._is_shared(penalty, batch, context)
+        }
+        judged |= {name: widen(judged[name].detach()).requires_grad_() for name in shared}
+        discriminator = partial(self._judge, networks["discriminator"], labels=batch.labels, context=context)
+        with context.autocast():
+            outputs = {name: discriminator(samples) for name, samples in judged.items()}
+        real_outputs, fake_outputs = outputs["r1"], outputs["r2"]
+        smoothed = partial(self.loss.discriminator, label_smoothing=self.config.label_smoothing)
+        terms = losses.average_over_outputs(smoothed, real_outputs, fake_outputs)
+        terms |= self._classification(real_outputs, batch.labels)
+        for penalty in due:
+            if penalty.type in shared:
+                # Its mean is over the samples; several of them are one pack.
+                value = self.config.packing * losses.zero_centred_penalty_of(
+                    outputs[penalty.type], judged[penalty.type]
+                )
+            else:
+                judge = networks["discriminator"]
+                if penalty.precision == "training":
+                    judge = partial(_in_context, judge, context.autocast)
+                value = self._penalty(penalty, judge, batch, fake.detach(), real_outputs)
+            terms[penalty.type] = value * (penalty.weight_at(context.progress) * penalty.interval)
+        stats = {
+            "real_accuracy": share_of_outputs(real_outputs, lambda logits: logits > self.boundary),
+            "fake_accuracy": share_of_outputs(fake_outputs, lambda logits: logits < self.boundary),
+        }
+        if self.config.ada is not None:
+            augmented = self.modules["discriminator"]
+            augmented.observe([output.logits for output in real_outputs], len(batch.samples), self.boundary)
+            stats["augment_probability"] = augmented.probability.clone()
+        return Loss(terms, stats)
+
+    def generator_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Loss:
+        fake = context.shared.pop("fake", None)
+        if fake is None:
+            fake = self._generate(networks, batch, context, with_graph=True)
+        needs_real = self.loss.needs_real or self.config.feature_matching > 0
+        discriminator = partial(self._judge, networks["discriminator"], labels=batch.labels, context=context)
+        with context.autocast():
+            fake_outputs = discriminator(fake)
+            real_outputs = discriminator(batch.samples) if needs_real else None
+        terms = {"adversarial": self._adversarial(fake_outputs, real_outputs, context)}
+        if self.config.feature_matching:
+            match = _FEATURE_MATCHING[self.config.feature_matching_of]
+            terms["feature_matching"] = self.config.feature_matching * match(real_outputs, fake_outputs)
+        terms |= self._classification(fake_outputs, batch.labels)
+        lengths = self.config.path_length
+        if lengths is not None and context.step % lengths.interval == 0:
+            latents = context.draw_latents(networks["generator"], len(batch.samples))
+            penalty = self.modules["generator"](networks["generator"], latents, batch.labels)
+            terms["path_length"] = lengths.weight * lengths.interval * penalty
+        stats = {}
+        if context.is_logged:
+            stats = self._diversities(fake.detach(), batch)
+        return Loss(terms, stats)
+
+    def _adversarial(self, fake_outputs: Any, real_outputs: Any, context: StepContext) -> Tensor:
+        if self.loss.needs_real:
+            return losses.average_over_outputs(self.loss.generator, fake_outputs, real_outputs)
+        share = 1.0 - (1.0 - self.config.top_k) * context.progress
+        return losses.average_over_outputs(
+            lambda logits: self.loss.generator(losses.top_logits(logits, share)), fake_outputs
+        )
+
+    def _begin_step(self, context: StepContext) -> None:
+        """Once a step, also where its batches are accumulated, and not again where it is resumed between two updates."""
+        if self.config.ada is not None and context.repeat == 0 and "ada" not in context.shared:
+            context.shared["ada"] = True
+            self.modules["discriminator"].begin_step(context.step, context.progress, context.num_processes)
+
+    def _diversities(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return diversity_stats(fake, batch.samples, batch.labels)
+
+    def _generate(self, networks: Networks, batch: Batch, context: StepContext, *, with_graph: bool) -> Tensor:
+        generator = networks["generator"]
+        latents = context.draw_latents(generator, len(batch.samples))
+        with nullcontext() if with_graph else torch.no_grad(), context.autocast():
+            real = (batch.samples,) if generator.refines else ()
+            return generator(latents, batch.labels, *real)
+
+    def _classification(self, outputs: Any, labels: Tensor | None) -> dict[str, Tensor]:
+        """Of a discriminator that also classifies: real samples in its own loss, generated ones in the generator's."""
+        logits = [output.class_logits for output in outputs if output.class_logits is not None]
+        if not logits or labels is None:
+            return {}
+        errors = [torch.nn.functional.cross_entropy(values.float(), labels) for values in logits]
+        return {"class": self.config.class_weight * torch.stack(errors).mean()}
+
+    def _judge(self, discriminator: Any, samples: Tensor, *, labels: Tensor | None, context: StepContext) -> Any:
+        config = self.config
+        if config.augment:
+            samples = diff_augment(samples, ",".join(config.augment))
+        if config.ada is not None:
+            samples = ada_augment(samples, self.modules["discriminator"].probability, config.ada.policy)
+        if config.instance_noise and context.progress < config.instance_noise_until:
+            std = config.instance_noise * (1.0 - context.progress / config.instance_noise_until)
+            samples = instance_noise(samples, std)
+        return discriminator(pack(samples, config.packing), labels)
+
+    def _is_shared(self, penalty: PenaltyConfig, batch: Batch, context: StepContext) -> bool:
+        """Whether the losses judge the penalty's samples as they are, in the precision that it asks for."""
+        config = self.config
+        with context.autocast():
+            exact = not torch.is_autocast_enabled(batch.samples.device.type)
+        changed = config.augment or config.ada is not None or config.instance_noise
+        return (exact or penalty.precision == "training") and not changed
+
+    def _penalty(
+        self, penalty: PenaltyConfig, discriminator: Any, batch: Batch, fake: Tensor, real_outputs: Any
+    ) -> Tensor:
+        real, fake = (pack(samples, self.config.packing) for samples in (batch.samples, fake))
+        if penalty.type == "gradient-penalty":
+            return losses.gradient_penalty(discriminator, real, fake, batch.labels, penalty.target)
+        if penalty.type == "dragan":
+            return losses.dragan_penalty(discriminator, real, batch.labels, penalty.target)
+        if penalty.type == "drift":
+            return losses.average_over_outputs(losses.drift_penalty, real_outputs)
+        return losses.zero_centred_penalty(discriminator, real if penalty.type == "r1" else fake, batch.labels)
+
+
+def _in_context(discriminator: Any, make_context: Callable[[], Any], samples: Tensor, labels: Tensor | None) -> Any:
+    with make_context():
+        return discriminator(samples, labels)
+
+
+_FEATURE_MATCHING = {"pairs": losses.feature_matching, "means": losses.mean_feature_matching}
+
+
+def share_of_outputs(outputs: Any, condition: Callable[[Tensor], Tensor]) -> Tensor:
+    """Share of logits that fulfil a condition, averaged over the outputs."""
+    shares = [condition(output.logits.detach()).float().mean() for output in outputs]
+    return shares[0] if len(shares) == 1 else torch.stack(shares).mean()
+
+
+OBJECTIVE = AdversarialObjective

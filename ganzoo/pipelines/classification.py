@@ -1,0 +1,71 @@
+"""The pipeline of classifiers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganzoo.checkpoints.golden import save_golden
+from ganzoo.errors import UserError
+from ganzoo.pipelines.base import Pipeline
+from ganzoo.utils.layout import GOLDEN_FILE
+
+# Modality -> what is judged.
+A_SAMPLE = {"image": "picture", "audio": "recording"}
+
+
+@dataclass
+class ClassifierResult:
+    """Judgement of samples: `labels` (B,) int64, `probabilities` (B, num_classes), `features` (B, feature_dim)."""
+
+    labels: Tensor
+    probabilities: Tensor
+    features: Tensor
+
+
+class ClassifierPipeline(Pipeline):
+    """Judges pictures or recordings with a classifier.
+
+    Example:
+        >>> classifier = ganzoo.from_pretrained("digit-classifier")
+        >>> classifier("three.png").labels
+    """
+
+    kind = "classifier"
+
+    @torch.inference_mode()
+    def __call__(self, samples: Any, *, batch_size: int = 64) -> ClassifierResult:
+        """Classifies samples.
+
+        Args:
+            samples: One or a list: anything the processor's `encode` reads, such as paths, pictures of PIL, or recordings.
+                Of a recording that is longer than what the classifier hears, the beginning counts.
+            batch_size: Samples judged at once.
+
+        Raises:
+            UserError: A sample cannot be read.
+        """
+        # A `Recording` is a tuple too, but one sample.
+        listed = samples if isinstance(samples, list) or type(samples) is tuple else [samples]
+        if not listed:
+            raise UserError(f"there is no {A_SAMPLE.get(self.processor.modality, 'sample')} to classify")
+        stored = torch.from_numpy(np.stack([self.processor.encode(sample) for sample in listed]))
+        outputs = [
+            self.network(self.processor.normalize(part.to(self.device)).to(self.network.dtype))
+            for part in stored.split(batch_size)
+        ]
+        probabilities = torch.cat([output.logits for output in outputs]).float().softmax(dim=1).cpu()
+        features = torch.cat([output.features for output in outputs]).float().cpu()
+        return ClassifierResult(probabilities.argmax(dim=1), probabilities, features)
+
+    def _save_examples(self, folder: Path) -> dict[str, Any]:
+        save_golden(self.network, folder / GOLDEN_FILE)
+        return {}
+
+
+PIPELINE = ClassifierPipeline

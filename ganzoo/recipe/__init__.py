@@ -1,0 +1,1 @@
+"""A training run's recipe: its sections, and how it is read."""

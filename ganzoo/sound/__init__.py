@@ -1,0 +1,1 @@
+"""Sound: files of recordings, spectra, and pictures of both."""

@@ -1,0 +1,1 @@
+"""Files, YAML, the terminal, validation, precision, names of files."""

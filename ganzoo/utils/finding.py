@@ -1,0 +1,140 @@
+"""What is found by its file's name: names by listing a folder, text read without importing, import on use.
+
+A kind of thing has a folder, and each file there says by one assignment at its top level what it holds:
+
+    OBJECTIVE = GumbelObjective                    # objectives/gumbel.py: one thing, named as its file, "gumbel"
+    METRICS = {"precision": ..., "recall": ...}    # metrics/manifold.py: several, named by their keys
+
+A file without it is a helper. Another package adds things through the entry-point group of the folder's dotted name
+(`ganzoo.objectives`): the entry point's name is the thing's, its value the module.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ganzoo.errors import NotFoundError, UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of thing that is found by its file's name.
+
+    Attributes:
+        noun: What one is called in a sentence, `"objective"`.
+        package: The package whose files hold them, and the entry-point group of others', `"ganzoo.objectives"`.
+        attribute: The name that a file assigns one thing to; with an S at its end, a dictionary of several.
+    """
+
+    noun: str
+    package: str
+    attribute: str
+
+    def names(self) -> list[str]:
+        """All names, sorted; nothing is imported.
+
+        Raises:
+            UserError: Two modules claim one name.
+        """
+        return sorted(_modules(self))
+
+    def get(self, name: str) -> Any:
+        """The thing of a name; its module is imported now.
+
+        Raises:
+            NotFoundError: There is none; says which names are close.
+            UserError: Another package's module cannot be imported, or does not hold what its entry point says.
+        """
+        module_name = self.module(name)
+        try:
+            module = importlib.import_module(module_name)
+        except Exception as error:
+            if module_name.startswith(f"{self.package}."):
+                raise
+            raise UserError(f"{self.noun} {name!r}: loading {module_name} failed: {error}") from error
+        several = getattr(module, f"{self.attribute}S", {})
+        if name in several:
+            return several[name]
+        if not hasattr(module, self.attribute):
+            raise UserError(f"{self.noun} {name!r}: {module_name} assigns nothing to {self.attribute}")
+        return getattr(module, self.attribute)
+
+    def all(self) -> dict[str, Any]:
+        """Every thing by its name; imports all of their modules."""
+        return {name: self.get(name) for name in self.names()}
+
+    def module(self, name: str) -> str:
+        """The module that defines a thing, without importing it.
+
+        Raises:
+            NotFoundError: There is none; says which names are close.
+        """
+        modules = _modules(self)
+        if name not in modules:
+            known = sorted(modules)
+            raise NotFoundError(
+                f"unknown {self.noun} {name!r}.{did_you_mean(name, known)} It is one of {', '.join(known)}"
+            )
+        return modules[name]
+
+
+def things(kind: Kind, modules: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """(name, module) of what the files of `kind` define.
+
+    Args:
+        modules: Module -> its source.
+    """
+    one = re.compile(rf"^{kind.attribute}\b[^=\n]*=", re.MULTILINE)
+    several = re.compile(rf"^{kind.attribute}S\b[^=\n]*= \{{", re.MULTILINE)
+    for module, source in modules.items():
+        if one.search(source):
+            yield module.rpartition(".")[2].replace("_", "-"), module
+        elif found := several.search(source):
+            yield from ((name, module) for name in _keys(source, found.start(), f"{kind.attribute}S"))
+
+
+def sources(package: str) -> dict[str, str]:
+    """Module -> source of the files directly in a package, without importing them."""
+    (folder,) = find_spec(package).submodule_search_locations
+    return {
+        f"{package}.{path.stem}": path.read_text(encoding="utf-8")
+        for path in sorted(Path(folder).glob("*.py"))
+        if path.stem != "__init__"
+    }
+
+
+@cache
+def _modules(kind: Kind) -> dict[str, str]:
+    """Name -> module of everything of a kind, built in or of an installed package."""
+    found: dict[str, str] = {}
+    others = ((point.name, point.module) for point in entry_points(group=kind.package))
+    for name, module in (*things(kind, sources(kind.package)), *others):
+        if found.setdefault(name, module) != module:
+            raise UserError(
+                f"{kind.noun} {name!r} is defined by {found[name]} and by {module}; uninstall one of the two, or rename it"
+            )
+    return found
+
+
+def _keys(source: str, start: int, attribute: str) -> list[str]:
+    """The keys of the dictionary that `attribute` is assigned at `start` of a source. Only this statement is parsed, where it
+    is the file's last: Python takes 5 ms for a whole file."""
+    for text in (source[start:], source):
+        try:
+            tree = ast.parse(text)
+        except SyntaxError:
+            continue
+        for node in tree.body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            if any(isinstance(target, ast.Name) and target.id == attribute for target in targets):
+                return [ast.literal_eval(key) for key in node.value.keys if key is not None]
+    return []
