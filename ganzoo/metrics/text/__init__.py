@@ -7,8 +7,24 @@
 All counting is numpy; nltk is needed for its tokeniser only.
 """
 
-from __future__ import annotations
+from ganzoo.metrics.text.bleu import bleu, self_bleu
+from ganzoo.metrics.text.diversity import copied_share, distinct_ngrams, distinct_sentences
+from ganzoo.metrics.text.evaluate import TEXT_METRICS, evaluate_texts
+from ganzoo.metrics.text.language_model import NGramModel, forward_nll, reverse_nll
+from ganzoo.metrics.text.metric import TextMetric
+from ganzoo.metrics.text.tokens import tokenize
 
-from ganzoo.utils.lazy import lazy_package
-
-__getattr__, __dir__, __all__ = lazy_package(__name__, __file__)
+__all__ = [
+    "TEXT_METRICS",
+    "NGramModel",
+    "TextMetric",
+    "bleu",
+    "copied_share",
+    "distinct_ngrams",
+    "distinct_sentences",
+    "evaluate_texts",
+    "forward_nll",
+    "reverse_nll",
+    "self_bleu",
+    "tokenize",
+]
