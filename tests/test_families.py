@@ -466,7 +466,9 @@ def test_half_precision_weights_load_and_compute(config, dtype, tmp_path):
         exact = network.replay(**arguments)
         half = {name: value.to(dtype) if value.is_floating_point() else value for name, value in arguments.items()}
         found = pipeline.network.replay(**half)
-    assert (exact - found.float()).abs().max() <= 0.05 * exact.abs().max()
+    # bfloat16 has three bits less, and processors that lack it round more often.
+    tolerance = 0.05 if dtype == torch.float16 else 0.1
+    assert (exact - found.float()).abs().max() <= tolerance * exact.abs().max()
     if isinstance(pipeline, GANPipeline):
         assert draw(pipeline, 2, seed=0).samples.isfinite().all()
 

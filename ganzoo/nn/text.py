@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.utils.rnn import PackedSequence
 
 from ganzoo.nn.draws import rows_at_a_time
 from ganzoo.nn.layers import check_labels
+from ganzoo.utils.precision import lacks_recurrence, widen
 
 State = tuple[Tensor, ...]
 
@@ -64,6 +66,28 @@ class LanguageModel(nn.Module):
         if temperature != 1:
             weight, bias = weight / temperature, bias / temperature
         return _WeightedNLL.apply(hidden, weight, bias, tokens[mask], weights)
+
+
+def recur(layer: Callable[..., Any], inputs: Any, *others: Any) -> Any:
+    """Calls a recurrent layer under autocast: in float32 on processors for which there is none in autocast's type.
+
+    Args:
+        layer: `nn.LSTM`, `nn.GRU` or their functions.
+        inputs: (B, T, D), or a `PackedSequence`.
+        *others: Its other arguments; tensors may lie in tuples and lists.
+    """
+    if not lacks_recurrence("cpu" if not inputs.is_cuda else "cuda"):
+        return layer(inputs, *others)
+    with torch.autocast("cpu", enabled=False):
+        return layer(_widened(inputs), *map(_widened, others))
+
+
+def _widened(value: Any) -> Any:
+    if isinstance(value, PackedSequence):
+        return value.float()
+    if isinstance(value, tuple | list):
+        return type(value)(map(_widened, value))
+    return widen(value) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 class TokenLSTM(LanguageModel):
@@ -130,7 +154,8 @@ class TokenLSTM(LanguageModel):
         state = self.begin(len(tokens), labels)
         before = F.pad(tokens[:, :-1], (1, 0), value=self.bos_token_id)
         weights = [w for layer in range(self.num_layers) for w in self._nn_lstm_weights(layer)]
-        outputs, _, _ = torch.lstm(
+        outputs, _, _ = recur(
+            torch.lstm,
             self.dropout(self.embedding(before)),
             (torch.stack(state[::2]), torch.stack(state[1::2])),
             weights,

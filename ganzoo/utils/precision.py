@@ -38,6 +38,18 @@ def autocast(device_type: str, dtype: torch.dtype) -> AbstractContextManager:
     )
 
 
+def lacks_recurrence(device_type: str) -> bool:
+    """Whether autocast would hand LSTMs to oneDNN in a type in which it has none for this processor (AVX2 and older), which
+    raises "could not create a primitive descriptor"."""
+    if device_type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return False
+    supported = {
+        torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
+        torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
+    }.get(torch.get_autocast_dtype("cpu"))
+    return supported is not None and not supported()
+
+
 def widen(tensor: Tensor) -> Tensor:
     """Casts to float32, unless the tensor is wider already."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

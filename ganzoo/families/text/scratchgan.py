@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ganzoo.networks.base import DiscriminatorOutput
 from ganzoo.networks.text import TextDiscriminator, TextGANConfig, TextGenerator, token_mask
 from ganzoo.nn import check_labels
+from ganzoo.nn.text import recur
 from ganzoo.registry import register_family
 
 State = tuple[Tensor, ...]
@@ -88,7 +89,7 @@ class ScratchGANGenerator(TextGenerator):
         inputs, outputs, after = entered, [], []
         for number, layer in enumerate(self.layers):
             start = tuple(vectors[None].contiguous() for vectors in state[2 * number : 2 * number + 2])
-            output, end = layer(inputs, start)
+            output, end = recur(layer, inputs, start)
             outputs.append(self.dropout(output))
             after += [vectors[0] for vectors in end]
             inputs = torch.cat([entered, outputs[-1]], dim=2)

@@ -26,7 +26,7 @@ from ganzoo.errors import UserError
 from ganzoo.networks.base import DiscriminatorOutput
 from ganzoo.networks.text import TextDiscriminator, TextGANConfig, TextGenerator, token_mask
 from ganzoo.nn import check_labels
-from ganzoo.nn.text import embed_tokens
+from ganzoo.nn.text import embed_tokens, recur
 from ganzoo.registry import register_family
 
 # The hidden vectors (B, H) of a recurrent layer: (h, c) of an LSTM, (h,) of a GRU.
@@ -87,7 +87,7 @@ class Recurrent(nn.Module):
     def forward(self, embedded: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """(B, T, E) -> outputs (B, T, H), and the hidden vectors after the last token."""
         start = tuple(vectors[None].contiguous() for vectors in hidden)
-        outputs, end = self.layer(embedded, start if self.cell == "lstm" else start[0])
+        outputs, end = recur(self.layer, embedded, start if self.cell == "lstm" else start[0])
         return outputs, tuple(vectors[0] for vectors in (end if self.cell == "lstm" else (end,)))
 
     def step(self, embedded: Tensor, hidden: Hidden) -> Hidden:
@@ -100,7 +100,7 @@ class Recurrent(nn.Module):
     def encode(self, embedded: Tensor, lengths: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(B, P, E) padded sequences -> outputs (B, P, D), 0 after the ends, and the last states (B, D) of h (and c)."""
         packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        outputs, end = self.layer(packed)
+        outputs, end = recur(self.layer, packed)
         outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=embedded.shape[1])
         return outputs, [states.transpose(0, 1).flatten(1) for states in (end if self.cell == "lstm" else (end,))]
 
