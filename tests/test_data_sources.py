@@ -390,11 +390,11 @@ def test_path_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(NotFoundError, match=rf"data\.path=here does not exist \(looked for {tmp_path}/here\)"):
         open_at("here")
-    Path("data.csv").touch()
+    Path("data.xls").touch()
     with pytest.raises(
-        UserError, match=r"data\.path=data\.csv is neither a folder nor a file of a kind that is read here"
+        UserError, match=r"data\.path=data\.xls is neither a folder nor a file of a kind that is read here"
     ):
-        open_at("data.csv")
+        open_at("data.xls")
 
 
 def test_path_in_the_home_folder(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import re
 import shutil
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 
 from ganzoo.data import load_data, open_source
-from ganzoo.data.readers.texts import MAX_LINE_BYTES
+from ganzoo.data.lines import MAX_LINE
 from ganzoo.errors import GanzooError, NotFoundError, UserError
 from ganzoo.processors import ImageProcessor, TextProcessor, fit_text_processor
 from ganzoo.recipe.data import DataConfig
@@ -82,8 +83,8 @@ def source_path(folder):
 
 
 def test_a_line_that_is_no_line(tmp_path):
-    file = write(tmp_path / "long.txt", b"fine\n" + b"x" * (MAX_LINE_BYTES + 1))
-    with pytest.raises(UserError, match=rf"{re.escape(str(file))}, line 2: longer than 16,777,216 bytes"):
+    file = write(tmp_path / "long.txt", b"fine\n" + b"x" * (MAX_LINE + 1))
+    with pytest.raises(UserError, match=rf"{re.escape(str(file))}, line 2: longer than 16,777,216 characters"):
         open_at(file)
 
 
@@ -91,7 +92,8 @@ def test_a_line_that_is_no_line(tmp_path):
     "content, message",
     [
         (b"one\ntwo\xff\n", r"line 2: not UTF-8 text \(invalid start byte\); save it as UTF-8"),
-        ("één".encode("utf-16"), "line 1: a null byte|line 1: not UTF-8"),
+        ("één".encode("utf-16-le"), "line 1: a null byte|line 1: not UTF-8"),
+        ("een\ntwee\n".encode("utf-16")[:-1], r"after line 1: not UTF-16 text \(truncated data\); save it as UTF-8"),
         (b"one\nt\0wo\n", "line 2: a null byte, so it is no UTF-8 text"),
         (b"", "holds no text: its files are empty"),
         (b"\n  \r\n\t\n", "holds no text: its files are empty"),
@@ -102,6 +104,38 @@ def test_files_that_are_no_text(content, message, tmp_path):
     with pytest.raises(UserError, match=message) as caught:
         open_at(file)
     assert str(file) in str(caught.value)
+
+
+TWO = [("a man", None), ("été", None)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize(
+    "name", ["a.txt", "a.md", "corpus", "a.TXT", "a.txt.gz", "a.md.gz", "corpus.gz", "packed.txt", "packed"]
+)
+def test_lines_in_any_file_of_text(name, encoding, tmp_path):
+    content = "a man\r\n\nété\n".encode(encoding)
+    packed = name.endswith(".gz") or name.startswith("packed")
+    source = open_at(write(tmp_path / "in" / name, gzip.compress(content) if packed else content))
+    assert samples(source) == TWO and source.dropped == 1
+    split = write(tmp_path / "folder" / f"train{''.join(Path(name).suffixes)}", content)
+    assert samples(open_at(split.parent)) == TWO
+
+
+def test_a_file_without_an_ending_that_is_no_text(tmp_path):
+    for content in (bytes(100), b"\x89PNG\r\n\x1a\n" + bytes(9), "é".encode("latin-1") * 9, gzip.compress(bytes(99))):
+        with pytest.raises(UserError, match=r"neither a folder nor a file .*\.csv.* without an ending"):
+            open_at(write(tmp_path / "corpus", content))
+    long = "é" * (1 << 16)  # the sniffed part ends within a character
+    assert texts(open_at(write(tmp_path / "corpus", f"a{long}\nb"))) == [f"a{long}", "b"]
+
+
+def test_a_packed_file_that_is_cut_off(tmp_path):
+    packed = gzip.compress(np.random.default_rng(0).integers(97, 123, 9999, dtype=np.uint8).tobytes() + b"\nend")
+    for name, content in {"a.txt.gz": packed[:-99], "b.txt.gz": packed[:-8] + bytes(8)}.items():
+        with pytest.raises(UserError, match=rf"{name}, after line \d: damaged or cut off"):
+            open_at(write(tmp_path / name, content))
+    assert texts(open_at(write(tmp_path / "c.txt.gz", b"not packed at all"))) == ["not packed at all"]
 
 
 def test_a_folder_has_one_file_a_split(tmp_path):

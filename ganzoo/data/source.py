@@ -48,7 +48,25 @@ class Source:
 
 def split_of(file: Path) -> str:
     """The split a file belongs to: its name without the shard number (train-00000-of-00002, train_1, 0000)."""
-    return re.sub(r"(^|[-_.])\d+([-_]of[-_]\d+)?$", "", file.stem) or "train"
+    return re.sub(r"(^|[-_.])\d+([-_]of[-_]\d+)?$", "", Path(_unpacked_name(file)).stem) or "train"
+
+
+def ending(file: Path) -> str:
+    """A file's ending in lower case, with its dot: of what is packed by gzip, the one before .gz."""
+    return Path(_unpacked_name(file)).suffix.lower()
+
+
+def _unpacked_name(file: Path) -> str:
+    return file.name[: -len(".gz")] if file.name.lower().endswith(".gz") else file.name
+
+
+def files_by_split(folder: Path, belongs: Callable[[Path], bool]) -> dict[str, list[Path]]:
+    """The files right in a folder that are named as splits are, by split."""
+    splits: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        if split_of(file) in SPLIT_NAMES and is_visible_file(file) and belongs(file):
+            splits.setdefault(split_of(file), []).append(file)
+    return splits
 
 
 def visible_files(root: Path) -> Iterator[Path]:

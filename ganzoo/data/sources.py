@@ -19,8 +19,9 @@ import numpy as np
 from ganzoo.data.readers.folders import folder_source
 from ganzoo.data.readers.pictures import IMAGE_SUFFIXES, open_image_folder
 from ganzoo.data.readers.recordings import AUDIO_SUFFIXES, open_audio_folder
+from ganzoo.data.readers.records import READERS, open_records, record_files
 from ganzoo.data.readers.tables import open_hub, open_parquet
-from ganzoo.data.readers.texts import TEXT_SUFFIXES, open_texts, text_files
+from ganzoo.data.readers.texts import is_lines, open_texts, text_files
 from ganzoo.data.sets.coco_captions import open_coco_captions
 from ganzoo.data.sets.digits import open_digits
 from ganzoo.data.sets.docstrings import open_docstrings
@@ -28,7 +29,7 @@ from ganzoo.data.sets.drums import open_drums
 from ganzoo.data.sets.mixtures import open_mixture
 from ganzoo.data.sets.python_docs import open_python_docs
 from ganzoo.data.sets.stacked import open_stacked_mnist
-from ganzoo.data.source import SPLIT_NAMES, Source, is_visible_file, no_split, split_of, visible_files
+from ganzoo.data.source import SPLIT_NAMES, Source, ending, is_visible_file, no_split, split_of, visible_files
 from ganzoo.errors import NotFoundError, UserError, did_you_mean
 from ganzoo.recipe.data import DataConfig
 
@@ -96,6 +97,8 @@ def _open_path(config: DataConfig, split: str) -> Source:
     texts, class_names = text_files(path)
     if texts and not images:  # beside pictures or recordings, train.txt is a list of them
         return open_texts(config, description, texts, split, class_names)
+    if (records := record_files(path)) and not images:
+        return open_records(config, description, records, split)
     return open_image_folder(config, description, path, split)
 
 
@@ -107,15 +110,18 @@ def _open_file(config: DataConfig, description: str, path: Path, split: str) -> 
     name = split_of(path) if split_of(path) in SPLIT_NAMES else "train"
     if suffix == ".parquet":
         return open_parquet(config, description, {name: [path]}, split)
-    if suffix in TEXT_SUFFIXES:
+    if ending(path) in READERS:
+        return open_records(config, description, {name: [path]}, split)
+    if is_lines(path):
         return open_texts(config, description, {name: [(path, None)]}, split)
     if suffix in AUDIO_SUFFIXES:  # one long recording, to be cut by data.processor.slices
         if split != name:
             raise no_split(f"data.path={config.path}", split, [name])
         return folder_source(description, split, path.parent, [path], None)
     raise UserError(
-        f"data.path={config.path} is neither a folder nor a file of a kind that is read here (.parquet, .txt, .tsv, a "
-        f"recording, or the .safetensors of an oracle)."
+        f"data.path={config.path} is neither a folder nor a file of a kind that is read here (.parquet, .csv, .tsv, "
+        f".jsonl, .json, text in .txt, .md or without an ending, each of these also as .gz, a recording, or the .safetensors "
+        f"of an oracle)."
     )
 
 

@@ -41,8 +41,9 @@ class DataConfig(BaseModel):
         max_length=4096,
         description="A local copy: a parquet file, a folder of parquet files named by split (train.parquet, "
         "train-00000-of-00002.parquet), a folder of images or of recordings (WAV, FLAC, OGG, MP3; of both, what there is more "
-        "of), optionally in one sub-folder per class, one recording (to be cut by processor.slices), lines of text (a .txt, a .tsv of prompt and text, or a folder of them "
-        "named by split), or the .safetensors of an oracle.",
+        "of), optionally in one sub-folder per class, one recording (to be cut by processor.slices), lines of text (a .txt, a "
+        ".md, a file without an ending, a .tsv of prompt and text), a table of texts (.csv, .jsonl, .json, a .tsv whose first "
+        "line names the columns), a folder of either named by split, packed by gzip or not, or the .safetensors of an oracle.",
     )
     split: str = Field(
         default="train",
@@ -67,7 +68,8 @@ class DataConfig(BaseModel):
         default=None,
         min_length=1,
         max_length=200,
-        description="Column with the integer labels; by default the column of class labels, if there is one.",
+        description="Column with the integer labels (of .csv, .tsv and .jsonl also the names of classes); by default the "
+        "column of class labels, if there is one.",
     )
     limit: int | None = Field(
         default=None, ge=1, le=10**9, description="Use only the first so many samples (pictures, recordings, lines)."

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +131,7 @@ def _table_source(
     sample_column = _sample_column(config, description, features)
     label_column = _label_column(config, description, features)
     if config.prompt_column is not None:
-        _check_column("prompt_column", config.prompt_column, description, features)
+        check_column("prompt_column", config.prompt_column, description, features)
     columns = [name for name in (sample_column, label_column, config.prompt_column) if name is not None]
     if length == 0:
         raise UserError(f"Split '{split}' of {description} holds no samples.")
@@ -166,7 +166,7 @@ def _features(schema: pyarrow.Schema) -> dict[str, dict[str, Any]]:
 
 def _sample_column(config: DataConfig, description: str, features: dict[str, dict[str, Any]]) -> str:
     if config.sample_column is not None:
-        _check_column("sample_column", config.sample_column, description, features)
+        check_column("sample_column", config.sample_column, description, features)
         return config.sample_column
     images, recordings = (
         [name for name, feature in features.items() if feature.get("_type") == kind] for kind in ("Image", "Audio")
@@ -185,7 +185,7 @@ def _sample_column(config: DataConfig, description: str, features: dict[str, dic
 
 def _label_column(config: DataConfig, description: str, features: dict[str, dict[str, Any]]) -> str | None:
     if config.label_column is not None:
-        _check_column("label_column", config.label_column, description, features)
+        check_column("label_column", config.label_column, description, features)
         if not _holds_labels(features[config.label_column]):
             raise UserError(f"The column '{config.label_column}' of {description} does not hold integer labels.")
         return config.label_column
@@ -208,9 +208,10 @@ def _holds_labels(feature: dict[str, Any]) -> bool:
     return feature.get("_type") == "ClassLabel" or re.match(r"u?int\d+$", str(feature.get("dtype"))) is not None
 
 
-def _check_column(option: str, column: str, description: str, features: dict[str, dict[str, Any]]) -> None:
-    if column not in features:
+def check_column(option: str, column: str, description: str, known: Collection[str]) -> None:
+    """Raises a NotFoundError if there is no column of the name that `data.<option>` says."""
+    if column not in known:
         raise NotFoundError(
-            f"{description} has no column '{column}' (data.{option}); there is {', '.join(features)}."
-            f"{did_you_mean(column, features)}"
+            f"{description} has no column '{column}' (data.{option}); there is {', '.join(known)}."
+            f"{did_you_mean(column, known)}"
         )

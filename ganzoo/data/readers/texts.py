@@ -1,6 +1,7 @@
-"""Text files: one sample a line, UTF-8, blanks at both ends stripped, blank lines left out.
+"""Text files: one sample a line, blanks at both ends stripped, blank lines left out.
 
-A `.tsv` holds a prompt, a tab and a text on each line. A folder has one file a split (`train.txt`, `test.txt`, shards
+Plain text, Markdown, or a file without an ending that holds text; packed by gzip or not. A `.tsv` holds a prompt, a tab and a
+text on each line, or is a table (`readers.records`). A folder has one file a split (`train.txt`, `test.txt`, shards
 `train-0.txt`), or such a folder for each class.
 """
 
@@ -11,18 +12,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ganzoo.data.source import SPLIT_NAMES, Source, hash_files, is_visible_file, no_split, split_of
+from ganzoo.data.lines import is_text, lines
+from ganzoo.data.readers.records import has_names, open_records
+from ganzoo.data.source import Source, ending, files_by_split, hash_files, no_split
 from ganzoo.errors import UserError
 from ganzoo.recipe.data import DataConfig
 
 logger = logging.getLogger(__name__)
 
-TEXT_SUFFIXES = frozenset({".txt", ".tsv"})
-# A longer line is no sentence, and perhaps no text; a shorter one may still be cut by the processor.
-MAX_LINE_BYTES = 16 << 20
+TEXT_SUFFIXES = frozenset({".txt", ".md", ".tsv"})
 
 # Split -> its files, each with its class or None.
 Files = dict[str, list[tuple[Path, int | None]]]
+
+
+def is_lines(file: Path) -> bool:
+    """Whether a file is one of texts: by its ending, or by its content if it has none."""
+    return ending(file) in TEXT_SUFFIXES or (not ending(file) and is_text(file))
 
 
 def text_files(folder: Path) -> tuple[Files, tuple[str, ...] | None]:
@@ -43,11 +49,8 @@ def text_files(folder: Path) -> tuple[Files, tuple[str, ...] | None]:
 
 
 def _named_by_split(folder: Path, label: int | None) -> Files:
-    files: Files = {}
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in TEXT_SUFFIXES and split_of(file) in SPLIT_NAMES and is_visible_file(file):
-            files.setdefault(split_of(file), []).append((file, label))
-    return files
+    splits = files_by_split(folder, is_lines)
+    return {split: [(file, label) for file in files] for split, files in splits.items()}
 
 
 def open_texts(
@@ -58,12 +61,16 @@ def open_texts(
     Raises:
         UserError: A file that is no text, names the file and the line; or no sample at all.
     """
+    if class_names is None and _are_tables(config, files):
+        return open_records(
+            config, description, {name: [file for file, _ in members] for name, members in files.items()}, split
+        )
     if config.prompt_column is not None or config.sample_column is not None or config.label_column is not None:
         raise UserError("Lines of text have no columns; leave out data.sample_column, label_column and prompt_column.")
     if split not in files:
         raise no_split(f"data.path={config.path}", split, files)
     members = files[split]
-    if len({file.suffix.lower() for file, _ in members}) > 1:
+    if len({ending(file) == ".tsv" for file, _ in members}) > 1:
         raise UserError(f"Split '{split}' of data.path={config.path} has .txt and .tsv files; keep one kind.")
     length = dropped = 0
     for file, _ in members:
@@ -90,35 +97,22 @@ def open_texts(
     )
 
 
+def _are_tables(config: DataConfig, files: Files) -> bool:
+    members = [file for split in files.values() for file, _ in split]
+    return all(ending(file) == ".tsv" for file in members) and has_names(config, members[0])
+
+
 def _samples(file: Path) -> Iterator[str | tuple[str, str] | None]:
     """The samples of a file: its texts, or its (prompt, text) pairs; None for a blank line."""
-    for number, line in _lines(file):
+    are_pairs = ending(file) == ".tsv"
+    for number, line in lines(file):
         text = line.strip()
         if not text:
             yield None
-        elif file.suffix.lower() != ".tsv":
+        elif not are_pairs:
             yield text
         else:
             parts = [part.strip() for part in line.split("\t")]
             if len(parts) != 2 or not all(parts):
                 raise UserError(f"{file}, line {number}: not a prompt, one tab and a text.")
             yield parts[0], parts[1]
-
-
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers from 1."""
-    with open(file, "rb") as stream:
-        number = 0
-        while line := stream.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(line) > MAX_LINE_BYTES:
-                raise UserError(
-                    f"{file}, line {number}: longer than {MAX_LINE_BYTES:,} bytes; put one sample on a line."
-                )
-            if b"\0" in line:
-                raise UserError(f"{file}, line {number}: a null byte, so it is no UTF-8 text; save it as UTF-8.")
-            try:
-                # A byte order mark is no part of the first line.
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise UserError(f"{file}, line {number}: not UTF-8 text ({error.reason}); save it as UTF-8.") from None
