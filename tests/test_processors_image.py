@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from ganzoo.errors import UserError
-from ganzoo.processors import ImageProcessor, make_grid, to_pil
+from ganzoo.processors import ImageProcessor, make_grid, processor_from_json, to_pil
 
 
 def grey(rows: list[list[int]]) -> np.ndarray:
@@ -111,6 +112,89 @@ def test_sixteen_bit_pictures_are_scaled():
         ImageProcessor(resolution=2, channels=1).encode(Image.new("F", (2, 2)))
 
 
+def file_of(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+HIDDEN = np.zeros((4, 4, 4), np.uint8)  # red above; below it nothing is seen, though red, too, stands there
+HIDDEN[..., 0], HIDDEN[:2, :, 3] = 200, 255
+RED, SPLIT = HIDDEN[..., :3], np.uint8([[200] * 4] * 2 + [[0] * 4] * 2)  # no alpha; red above, black below
+TRANSPARENT = {
+    "array": HIDDEN,
+    "picture": Image.fromarray(HIDDEN),
+    "premultiplied": Image.fromarray(HIDDEN).convert("RGBa"),
+    "png": file_of(Image.fromarray(HIDDEN)),
+    "webp": file_of(Image.fromarray(HIDDEN), "WEBP", lossless=True, exact=True),
+    "palette": file_of(
+        Image.fromarray(SPLIT).quantize(2), transparency=Image.fromarray(SPLIT).quantize(2).getpixel((0, 3))
+    ),
+    "gif": file_of(
+        Image.fromarray(SPLIT).quantize(2), "GIF", transparency=Image.fromarray(SPLIT).quantize(2).getpixel((0, 3))
+    ),
+    "grey": file_of(Image.fromarray(SPLIT), transparency=0),
+    "16 bits": file_of(Image.fromarray(SPLIT.astype(np.uint16) * 257), transparency=0),
+    "colour": file_of(Image.fromarray(np.stack([SPLIT] * 3, axis=-1)), transparency=(0, 0, 0)),
+    "grey and alpha": np.stack([np.full((4, 4), 200, np.uint8), HIDDEN[..., 3]], axis=-1),
+}
+
+
+@pytest.mark.parametrize("kind", TRANSPARENT)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_transparent_shows_the_background_and_not_the_colour_hidden_in_it(kind, channels):
+    def encode(**options):
+        return ImageProcessor(resolution=4, channels=channels, **options).encode(TRANSPARENT[kind]).astype(int)
+
+    assert (encode()[:, 2:] == 255).all() and (encode()[:, :2] < 255).any()
+    assert (encode(background="black")[:, 2:] == 0).all()
+    np.testing.assert_array_equal(encode(background="black")[:, :2], encode()[:, :2])
+    green = encode(background="#00ff00")[:, 2:]
+    assert (green == np.reshape([0, 255, 0] if channels == 3 else [150], (-1, 1, 1))).all()
+
+
+def test_half_transparent_pixels_are_mixed_with_the_background():
+    half = HIDDEN.copy()
+    half[..., 3] = 51  # a fifth
+    encoded = ImageProcessor(resolution=4).encode(half)
+    assert np.abs(encoded[:, 0, 0].astype(int) - [0.2 * 200 + 0.8 * 255, 0.8 * 255, 0.8 * 255]).max() <= 1
+
+
+@pytest.mark.parametrize("fit", ["crop", "stretch", "pad"])
+def test_a_fourth_channel_keeps_transparency_and_hides_no_colour(fit):
+    large = HIDDEN if fit == "pad" else np.kron(HIDDEN, np.ones((4, 4, 1), np.uint8))
+    encoded = ImageProcessor(resolution=4, channels=4, fit=fit).encode(large)
+    assert encoded[3, [0, 3]].tolist() == [[255] * 4, [0] * 4]
+    assert np.abs(encoded[:3, 0].astype(int) - [[200], [0], [0]]).max() <= 6 and (encoded[:3, 3] == 255).all()
+    beside = ImageProcessor(resolution=8, channels=4, fit="pad", background="#010203").encode(large[:4, :4])
+    assert beside[:, 0, 0].tolist() == [1, 2, 3, 0]
+
+
+def test_sheets_of_transparent_pictures_show_the_background():
+    hidden = torch.from_numpy(HIDDEN.transpose(2, 0, 1)[None].copy())
+    assert np.asarray(make_grid(hidden, padding=0))[[0, 3], 0].tolist() == [[200, 0, 0], [255, 255, 255]]
+    processor = ImageProcessor(resolution=4, channels=4, background="blue")
+    sheet = np.asarray(processor.sheet(processor.normalize(hidden)))
+    assert sheet[[2, -3], 2].tolist() == [[200, 0, 0], [0, 0, 255]]
+
+
+def test_a_processor_from_before_backgrounds_reads_as_it_did():
+    """Published classifiers judge the colours they were trained on, hidden or not."""
+    saved = {"processor_type": "image", "resolution": 4, "channels": 3, "fit": "crop", "margin": 0}
+    old = processor_from_json(saved, where="test")
+    assert old.background is None
+    assert np.array_equal(old.encode(HIDDEN), RED.transpose(2, 0, 1))
+    now = json.loads(ImageProcessor(resolution=4).to_json())
+    assert processor_from_json(now, where="test").background == "white"
+    assert processor_from_json(json.loads(old.to_json()), where="test") == old
+
+
+@pytest.mark.parametrize("colour", ["whit", "#12", "#ff000080", "", 3])
+def test_a_background_is_a_colour(colour):
+    with pytest.raises(UserError, match="background"):
+        ImageProcessor.from_dict({"resolution": 4, "background": colour})
+
+
 @pytest.mark.parametrize(
     "raw", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", "missing.png", "null\0byte", None, 3, [1], {}, "/"]
 )
@@ -146,3 +230,9 @@ def test_pil_round_trip(channels, mode):
     assert [picture.mode for picture in pictures] == [mode, mode]
     processor = ImageProcessor(resolution=4, channels=channels)
     assert np.array_equal(np.stack([processor.encode(picture) for picture in pictures]), stored.numpy())
+
+
+def test_a_wrong_background_by_command(fails, inside):
+    run = ("train", "dcgan-digits", "--output", "run")
+    fails(*run, "data.processor.background=whit", code=2, said=("background", "'whit'"))
+    assert list(inside.iterdir()) == []

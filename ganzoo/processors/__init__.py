@@ -41,7 +41,8 @@ PROCESSORS: dict[str, type[Processor]] = {
 
 
 def processor_from_json(values: Mapping[str, Any], *, where: str) -> Processor:
-    """Builds the processor that `processor_config.json` describes.
+    """Builds the processor that `processor_config.json` describes, whatever version wrote it: a field that it lacks has the
+    value of the time before that field (`Processor.when_absent`), not the default for new recipes.
 
     Raises:
         CheckpointError: Unknown type or malformed values.
@@ -49,7 +50,8 @@ def processor_from_json(values: Mapping[str, Any], *, where: str) -> Processor:
     kind = values.get("processor_type")
     if not isinstance(kind, str) or kind not in PROCESSORS:
         raise CheckpointError(f"{where}: unknown processor_type {kind!r}.{did_you_mean(str(kind), PROCESSORS)}")
+    fields = {key: value for key, value in values.items() if key != "processor_type"}
     try:
-        return PROCESSORS[kind].from_dict({k: v for k, v in values.items() if k != "processor_type"}, where=where)
+        return PROCESSORS[kind].from_dict({**PROCESSORS[kind].when_absent, **fields}, where=where)
     except UserError as error:
         raise CheckpointError(str(error)) from None

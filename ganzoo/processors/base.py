@@ -35,6 +35,8 @@ class Processor(BaseModel):
     storage_dtype: ClassVar[str] = "uint8"
     # Ending of the file that `ganzoo sample` writes unless told otherwise; None: it prints what it draws.
     sample_file: ClassVar[str | None] = None
+    # Field -> what its absence means in a `processor_config.json`: how data were made before the field was there.
+    when_absent: ClassVar[Mapping[str, Any]] = {}
     # What `save_samples` writes, with its verb, and the ending of a file that holds all of it.
     written: ClassVar[tuple[str, str]] = ("samples are", "")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ganzoo.errors import UserError
 from ganzoo.processors.base import Processor
@@ -47,6 +47,7 @@ class ImageProcessor(Processor):
     modality: ClassVar[str] = "image"
     sample_file: ClassVar[str | None] = ".png"
     written: ClassVar[tuple[str, str]] = ("pictures are", ".png")
+    when_absent: ClassVar[Mapping[str, Any]] = {"background": None}
 
     resolution: int = Field(ge=1, le=4096, description="Height and width in pixels.")
     channels: int = Field(3, ge=1, le=64, description="1 grey, 3 RGB, 4 RGBA; other numbers need arrays as input.")
@@ -55,7 +56,21 @@ class ImageProcessor(Processor):
         description="How another size becomes square: crop = scale the shorter side and cut the middle; stretch = ignore "
         "the proportions; pad = no scaling, centred on black.",
     )
+    background: str | None = Field(
+        "white",
+        max_length=100,
+        description="What a transparent picture lies on: the name of a colour of CSS, or '#rrggbb'. With 4 channels it stays "
+        "transparent, and only pixels that nothing is seen of have this colour. null: the colours that a file hides under its "
+        "transparent pixels.",
+    )
     margin: int = Field(0, ge=0, le=2048, description="Black border in pixels on each side, within the resolution.")
+
+    @field_validator("background")
+    @classmethod
+    def _is_a_colour(cls, value: str | None) -> str | None:
+        if value is not None:
+            _rgb(value)
+        return value
 
     @model_validator(mode="after")
     def _margin_leaves_room(self) -> ImageProcessor:
@@ -79,14 +94,16 @@ class ImageProcessor(Processor):
         """
         if isinstance(raw, np.ndarray) and self.channels not in (1, 3, 4):
             return self._encode_array(raw)
-        image = _fit(
-            _eight_bit(_open_image(raw)).convert({1: "L", 3: "RGB", 4: "RGBA"}.get(self.channels, "RGB")), self
-        )
-        array = np.asarray(image)
+        image = _eight_bit(_open_image(raw))
+        if self.channels != 4 and self.background is not None:
+            image = _on(self.background, image)
+        array = np.array(_fit(image.convert({1: "L", 3: "RGB", 4: "RGBA"}.get(self.channels, "RGB")), self))
         if self.channels not in (1, 3, 4):
             raise UserError(
                 f"a picture file has 1, 3 or 4 channels, not {self.channels}; pass arrays (H, W, {self.channels})"
             )
+        if self.channels == 4 and self.background is not None:
+            array[array[..., 3] == 0, :3] = _rgb(self.background)
         return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
 
     def _encode_array(self, raw: np.ndarray) -> np.ndarray:
@@ -151,11 +168,12 @@ class ImageProcessor(Processor):
         """Draws the sheet with coloured half blocks, two pixels a character."""
         from ganzoo.utils.terminal import draw
 
-        return draw(make_grid(self._drawable(samples), padding=1))
+        return draw(make_grid(self._drawable(samples), padding=1, background=self.background))
 
     def sheet(self, samples: torch.Tensor, *, columns: int | None = None) -> Image.Image:
         """Samples side by side on one picture, small ones enlarged; `columns` in a row, by default about as many as rows."""
-        return make_grid(self._drawable(samples), columns=columns, scale=max(1, 64 // self.resolution))
+        scale = max(1, 64 // self.resolution)
+        return make_grid(self._drawable(samples), columns=columns, scale=scale, background=self.background)
 
     def _drawable(self, samples: torch.Tensor) -> torch.Tensor:
         """Stored form; of pictures that no file format holds, the first channel."""
@@ -178,17 +196,25 @@ def to_pil(stored: torch.Tensor) -> list[Image.Image]:
     return [Image.fromarray(array[..., 0] if channels == 1 else array) for array in arrays]
 
 
-def make_grid(stored: torch.Tensor, *, columns: int | None = None, padding: int = 2, scale: int = 1) -> Image.Image:
+def make_grid(
+    stored: torch.Tensor,
+    *,
+    columns: int | None = None,
+    padding: int = 2,
+    scale: int = 1,
+    background: str | None = None,
+) -> Image.Image:
     """Lays uint8 pictures (B, C, H, W) out on one sheet.
 
     Args:
         columns: Pictures in a row; by default about the square root of their number.
         padding: Pixels between pictures.
         scale: Integer enlargement, without smoothing.
+        background: The colour that transparent ones lie on, by default white.
     """
     from PIL import Image
 
-    images = [image.convert("RGB") for image in to_pil(stored)]
+    images = [_on(background or "white", image).convert("RGB") for image in to_pil(stored)]
     width, height = images[0].size[0] * scale, images[0].size[1] * scale
     columns = columns or max(1, int(np.ceil(np.sqrt(len(images)))))
     rows = -(-len(images) // columns)
@@ -246,10 +272,38 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     from PIL import Image
 
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+        deep = np.asarray(image)
+        grey = Image.fromarray((deep // 257).astype(np.uint8))
+        if "transparency" in image.info:  # the value of transparent pixels
+            grey.putalpha(Image.fromarray(deep != image.info["transparency"]).convert("L"))
+        return grey
     if image.mode in ("I", "F"):
         raise UserError("a picture of 32-bit pixels has no known range; convert it to 8 or 16 bits")
     return image
+
+
+def _rgb(colour: str) -> tuple[int, ...]:
+    """Red, green and blue of a colour.
+
+    Raises:
+        ValueError: It is none, or transparent itself.
+    """
+    from PIL import ImageColor
+
+    values = ImageColor.getrgb(colour)
+    if len(values) != 3:
+        raise ValueError(f"{colour!r} is transparent itself")
+    return values
+
+
+def _on(background: str, image: Image.Image) -> Image.Image:
+    """A picture with transparent pixels on a colour, RGB; another as it is."""
+    from PIL import Image
+
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
 
 
 def _fit(image: Image.Image, processor: ImageProcessor) -> Image.Image:
