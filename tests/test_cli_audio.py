@@ -114,3 +114,26 @@ def test_a_run_leaves_sound_in_its_report_and_its_model(ok, inside):
     assert shown == [f"samples/pipeline/{name}" for name in ("00000.wav", "00001.wav", "overview.png")]
     clip, rate = soundfile.read(shown[0])
     assert clip.shape == (1024,) and rate == 8000
+
+
+def test_recordings_nobody_can_train_on_are_named_with_the_reason(fails, inside, monkeypatch):
+    monkeypatch.setenv("GANZOO_CACHE", str(inside / "cache"))
+    tone = 0.5 * np.sin(np.arange(4096) / 5)
+    Path("sounds").mkdir()
+    soundfile.write("sounds/opposite.wav", np.stack([tone, -tone], axis=1), RATE, subtype="FLOAT")
+    run = ("train", "wavegan-drums", "data.path=sounds", "model.num_classes=null", "--output", "run")
+    message = fails(*run, code=2, said=("opposite.wav", "channels are of opposite phase"))
+    assert "silent" not in message
+
+
+def test_a_recording_of_a_pipe_is_judged(ok, inside):
+    """`ffmpeg -i speech.mp3 -f wav - > speech.wav`, and a writer that leaves the sizes at 0."""
+    torch.manual_seed(0)
+    (classifier,) = ganzoo.create("audio-classifier", length=LENGTH, sampling_rate=RATE, width=4, num_classes=3)
+    pipeline = ganzoo.ClassifierPipeline(classifier, classifier.config.processor())
+    soundfile.write("whole.wav", 0.5 * np.sin(np.arange(LENGTH) / 5), RATE)
+    content = Path("whole.wav").read_bytes()
+    start = content.index(b"data") + 8
+    for size in (b"\0" * 4, b"\xff" * 4):
+        Path("pipe.wav").write_bytes(content[:4] + size + content[8 : start - 4] + size + content[start:])
+        assert torch.equal(pipeline("pipe.wav").probabilities, pipeline("whole.wav").probabilities)

@@ -551,7 +551,7 @@ FSDD = SHARED_DATA / "fsdd"
 
 @pytest.mark.skipif(not FSDD.is_dir(), reason="no local copy of the Free Spoken Digit Dataset beside the repository")
 def test_fsdd():
-    processor = WaveformProcessor(length=8192, sampling_rate=8000, peak_normalize=False)
+    processor = WaveformProcessor(length=8192, sampling_rate=8000, peak_normalize=False, remove_offset=False)
     dataset = load_data(DataConfig(path=str(FSDD), limit=300), processor, split="test")
     assert dataset.samples.shape == (300, 1, 8192) and dataset.num_classes == 10 and dataset.left_out is None
     assert np.bincount(dataset.labels).tolist() == [30] * 10

@@ -25,7 +25,9 @@ DIGITS = Path(__file__).parents[2] / "shared" / "data" / "fsdd" / "test.parquet"
 
 
 def waveforms(**fields) -> WaveformProcessor:
-    return WaveformProcessor.from_dict({"length": 1000, "sampling_rate": RATE, **fields})
+    """By default one that leaves recordings as they are: the ramps below have an offset and begin quietly."""
+    as_it_is = {"remove_offset": False, "trim_db": None}
+    return WaveformProcessor.from_dict({"length": 1000, "sampling_rate": RATE, **as_it_is, **fields})
 
 
 def spectrograms(**fields) -> SpectrogramProcessor:
@@ -133,7 +135,6 @@ def test_channels():
     assert waveforms(channels=2).encode(stereo)[1].min() == pytest.approx(-0.95 * 32767 / 4, abs=1)
     assert "3 channels" in reason(waveforms(), Recording(np.stack([left] * 3), RATE))
     assert "2 channels" in reason(waveforms(channels=3), stereo)
-    assert "silent" in reason(waveforms(), Recording(np.stack([left, -left]), RATE))
 
 
 @pytest.mark.parametrize(
@@ -182,6 +183,111 @@ def test_loud_and_ultrasonic_recordings():
     assert np.abs(waveforms().encode(Recording(loud, 16_000))).max() == round(0.95 * 32767)
     ultrasonic = np.sin(2 * np.pi * 80_000 * np.arange(19_200) / 192_000) * np.hanning(19_200)
     assert "nothing below 4000 Hz" in reason(waveforms(), Recording(ultrasonic, 192_000))
+
+
+def saved_before_trimming(processor: WaveformProcessor) -> WaveformProcessor:
+    """What a checkpoint that was published before `trim_db` and `remove_offset` says."""
+    values = json.loads(processor.to_json())
+    return processor_from_json({k: v for k, v in values.items() if k not in ("trim_db", "remove_offset")}, where="")
+
+
+def late_voice(before: int = 6000, after: int = 0, level: float = 0.003, rate: int = RATE) -> np.ndarray:
+    """Faint room noise, 3000 samples of a voice, and noise again."""
+    voice = 0.5 * np.sin(2 * np.pi * 200 * np.arange(3000) / rate)
+    noise = level * np.random.default_rng(2).standard_normal(before + 3000 + after)
+    return (np.pad(voice, (before, after)) + noise).astype(np.float32)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.0005, 0.003, 0.008])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_an_excerpt_is_taken_where_the_sound_is(level, channels):
+    sound = np.stack([late_voice(level=level)] * channels)
+    processor = WaveformProcessor(length=1000, sampling_rate=RATE, channels=channels)
+    clip = processor.encode(Recording(sound, RATE)) / 32767
+    expected = sound[:, 6000:7000] * (0.95 / np.abs(sound).max())
+    shift = min(range(160), key=lambda s: np.abs(clip[:, s:] - expected[:, : 1000 - s]).max())
+    assert np.abs(clip[:, shift:] - expected[:, : 1000 - shift]).max() < 0.001
+    old = saved_before_trimming(processor)
+    if level == 0:
+        assert "silent" in reason(old, Recording(sound, RATE))
+    else:
+        np.testing.assert_allclose(
+            old.encode(Recording(sound, RATE)) / 32767, sound[:, :1000] * 0.95 / np.abs(sound).max(), atol=1e-4
+        )
+
+
+def test_an_excerpt_never_has_less_of_the_recording_than_it_could():
+    processor = WaveformProcessor(length=5000, sampling_rate=RATE)
+    sound = late_voice(before=6000, after=100)  # 3100 samples from where the voice begins
+    scale = 0.95 * 32767 / np.abs(sound).max()
+    assert np.abs(processor.encode(Recording(sound, RATE))[0] - np.rint(sound[-5000:] * scale)).max() <= 1
+    short = late_voice(before=1500)
+    assert np.abs(processor.encode(Recording(short, RATE))[0, :4500] - np.rint(short * scale)).max() < 0.01 * 32767
+    loud = late_voice(before=0, after=6000)
+    assert np.abs(processor.encode(Recording(loud, RATE))[0] - np.rint(loud[:5000] * scale)).max() < 0.01 * 32767
+
+
+def test_slices_are_those_of_the_sound():
+    sound = late_voice(before=4000, after=5000)
+    processor = WaveformProcessor(length=1000, sampling_rate=RATE, slices="all")
+    clips = processor.encode_all(Recording(sound, RATE))
+    assert len(clips) == 3 and all(np.abs(clip).max() > 0.9 * 32767 for clip in clips)
+    assert len(saved_before_trimming(processor).encode_all(Recording(sound, RATE))) == 12
+    np.testing.assert_array_equal(clips[0], processor.revised(slices="first").encode(Recording(sound, RATE)))
+    assert len(processor.revised(length=8000).encode_all(Recording(sound, RATE))) == 1
+
+
+@pytest.mark.parametrize("slices", ["first", "all"])
+@pytest.mark.parametrize("shape", [(1, 12_000), (2, 12_000), (1, 700)])
+def test_an_offset_is_taken_away(slices, shape):
+    voice = np.stack([harmonics(150 + 10 * i, shape[1]) for i in range(shape[0])])
+    voice -= voice.mean(axis=1, keepdims=True)
+    offset = np.float32([[0.1], [-0.3]])[: shape[0]]
+    processor = WaveformProcessor(length=4000, sampling_rate=RATE, channels=shape[0], slices=slices)
+    for clip, clean in zip(
+        processor.encode_all(Recording(voice + offset, RATE)),
+        processor.encode_all(Recording(voice, RATE)),
+        strict=True,
+    ):
+        assert np.abs(clip.astype(int) - clean).max() < 0.02 * 32767
+    kept = saved_before_trimming(processor.revised(peak_normalize=False)).encode(Recording(voice + offset, RATE))
+    assert np.abs(kept[:, : shape[1]].mean(axis=1) / 32767 - offset[:, 0]).max() < 0.1
+
+
+def test_nothing_but_an_offset_is_silent():
+    processor = WaveformProcessor(length=1000, sampling_rate=RATE)
+    assert "silent but for a constant offset" in reason(processor, np.full(2000, 0.2, np.float32))
+    assert "offset" not in reason(processor, np.zeros(2000, np.float32))
+
+
+def test_opposite_phase_is_named():
+    left = harmonics(200, 1000)
+    for processor in (WaveformProcessor(length=1000, sampling_rate=RATE), waveforms()):
+        for right in (-left, -left + ramp(1000, 0.001)):
+            message = reason(processor, Recording(np.stack([left, right]), RATE))
+            assert "opposite phase" in message and "silent" not in message
+        assert processor.encode(Recording(np.stack([left, 0 * left]), RATE)).any()
+    both = WaveformProcessor(length=1000, sampling_rate=RATE, channels=2)
+    np.testing.assert_array_equal(*np.abs(both.encode(Recording(np.stack([left, -left]), RATE))))
+
+
+def test_published_processors_mean_what_they_meant():
+    saved = {"processor_type": "waveform", "length": 1000, "channels": 1, "sampling_rate": RATE}
+    old = processor_from_json(saved, where="test")
+    assert (old.remove_offset, old.trim_db) == (False, None)
+    assert processor_from_json(json.loads(old.to_json()), where="test") == old
+    now = WaveformProcessor(length=1000, sampling_rate=RATE)
+    assert (now.remove_offset, now.trim_db) == (True, 30.0)
+    assert processor_from_json(json.loads(now.to_json()), where="test") == now
+    pictures = {**saved, "processor_type": "spectrogram", "length": 1024}
+    assert processor_from_json(pictures, where="test").trim_db is None
+
+
+def test_the_resampler_is_part_of_what_is_kept(monkeypatch):
+    processors = [waveforms(), spectrograms()]
+    before = [processor.fingerprint() for processor in processors]
+    monkeypatch.setattr("ganzoo.sound.spectral.RESAMPLING", "another")
+    assert not set(before) & {processor.fingerprint() for processor in processors}
 
 
 # Waveforms: the networks' side
@@ -520,7 +626,7 @@ def test_recorded_digits_are_encoded_and_rebuilt():
     """The six speakers' loudness differs by a factor of 16; after encoding every clip has one peak."""
     parquet = pytest.importorskip("pyarrow.parquet")
     records = parquet.read_table(DIGITS, columns=["audio"])["audio"].to_pylist()[::10]
-    processor = SpectrogramProcessor(length=8192, sampling_rate=RATE, hop_length=64)
+    processor = SpectrogramProcessor(length=8192, sampling_rate=RATE, hop_length=64, remove_offset=False, trim_db=None)
     stored = np.stack([processor.encode(record) for record in records])
     assert (np.abs(stored).max(axis=(1, 2)) >= 0.95 * 32767 - 1).mean() > 0.9
     for record, clip in zip(records, stored, strict=True):

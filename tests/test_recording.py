@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from ganzoo.errors import UnusableSample
-from ganzoo.sound.recording import MAX_SECONDS, Recording, read_recording, to_float, to_int16
+from ganzoo.sound.recording import MAX_SECONDS, Recording, mixed, read_recording, to_float, to_int16, without_offset
 
 RATE = 16_000
 KINDS = {
@@ -239,6 +239,36 @@ def test_a_streamed_wav_of_unknown_length_is_read_whole(stated):
     np.testing.assert_array_equal(read_recording(streamed).samples, read_recording(content).samples)
 
 
+@pytest.mark.parametrize("kind", ["wav", "wav24", "wav8", "float"])
+@pytest.mark.parametrize("riff", [0, 36, 0xFFFFFFFF, None])
+@pytest.mark.parametrize("stated", [0, 0xFFFFFFFF, 0x7FFFF000])
+def test_a_wav_of_a_pipe_is_read_whole(kind, riff, stated):
+    """Its writer does not know the sizes when it writes them, and cannot go back."""
+    content = sound_file(tone(), kind=kind)
+    streamed = with_field(content, b"data", 4, "<I", stated)
+    streamed = streamed if riff is None else with_field(streamed, b"RIFF", 4, "<I", riff)
+    np.testing.assert_array_equal(read_recording(streamed).samples, read_recording(content).samples)
+    # The pipe may break within a sample.
+    assert read_recording(streamed[:-1]).samples.shape[1] >= RATE - 1
+
+
+def test_a_wav_without_sound_stays_empty_whatever_notes_follow():
+    empty = sound_file(tone()[:, :0])
+    assert empty.endswith(b"data" + bytes(4))
+    for notes in (b"", b"LIST\x04\0\0\0INFO", b"id3 \x03\0\0\0abc\0" + b"LIST\x04\0\0\0INFO"):
+        assert "empty" in refused(empty + notes)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_flac_of_a_pipe_is_read_whole(channels):
+    content = sound_file(tone(6.0, channels=channels), kind="flac")
+    streamed = bytearray(content)
+    streamed[21] &= 0xF0  # 36 bits of length
+    streamed[22:26] = bytes(4)
+    np.testing.assert_array_equal(read_recording(bytes(streamed)).samples, read_recording(content).samples)
+    refused(bytes(streamed[:-500]))
+
+
 def test_a_flac_that_states_a_huge_length():
     content = bytearray(sound_file(tone(), kind="flac"))
     content[21] |= 0x0F  # the length has 36 bits
@@ -272,3 +302,40 @@ def test_tags_around_an_mp3_do_no_harm():
 def test_two_ogg_streams_in_one_file_are_not_taken_for_damage():
     content = sound_file(tone(0.5), kind="ogg")
     assert read_recording(content * 2).samples.shape[1] >= RATE // 2
+
+
+@pytest.mark.parametrize("seconds", [0.06, 0.1, 0.149, 0.151, 1.0])
+def test_an_offset_is_the_part_that_stays(seconds):
+    sound = tone(seconds, channels=2)
+    sound -= np.median(sound, axis=1, keepdims=True)
+    offsets = np.float32([[0.2], [-0.05]])
+    cleared = without_offset(sound + offsets, RATE)
+    assert cleared.dtype == np.float32 and np.abs(cleared - sound).max() < 0.05 * (1 if seconds < 0.1 else 0.1)
+
+
+def test_what_is_no_offset_is_left():
+    """A drum's beginning pushes the mean, and not what follows; silence stays what it is."""
+    time = np.arange(RATE) / RATE
+    kick = (np.exp(-time / 0.05) * np.sin(2 * np.pi * 50 * time)).astype(np.float32)[None]
+    kick[:, RATE // 2 :] = 0
+    assert np.abs(kick.mean()) > 1e-3
+    assert without_offset(kick, RATE) is kick
+    np.testing.assert_allclose(without_offset(kick + np.float32(0.3), RATE), kick, atol=1e-5)
+    short = np.ones((1, RATE // 20 - 1), np.float32)
+    assert without_offset(short, RATE) is short
+    loud = np.float32([[3e38, -3e38] * 1000]) + np.float32(1e37)
+    assert np.isfinite(without_offset(loud, RATE)).all()
+
+
+def test_channels_that_cancel_are_named_and_not_called_silent():
+    left, right = tone(1.0, channels=2)
+    np.testing.assert_allclose(mixed(np.stack([left, right])), [(left + right) / 2], atol=1e-7)
+    np.testing.assert_array_equal(mixed(left[None]), [left])
+    assert not mixed(np.zeros((2, 9), np.float32)).any()
+    hiss = 0.001 * np.random.default_rng(1).standard_normal(len(left)).astype(np.float32)
+    for other in (-left, hiss - left):
+        with pytest.raises(UnusableSample, match="opposite phase"):
+            mixed(np.stack([left, other]))
+    assert mixed(np.stack([left, -0.5 * left])).any()
+    loud = np.float32([[3e38] * 9] * 2)
+    np.testing.assert_allclose(mixed(loud), loud[:1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -210,6 +211,44 @@ def test_resampling_keeps_frequency_and_amplitude(from_rate, to_rate):
 def test_resampling_removes_what_the_lower_rate_cannot_hold():
     high = sines(6000, rate=16_000, length=8000)
     assert resample(high, 16_000, 8000)[100:-100].abs().max() < 0.01
+
+
+def level(frequency: float, from_rate: int, to_rate: int) -> float:
+    """Decibels that a tone has after resampling; of one that the lower rate cannot hold, its image's."""
+    resampled = resample(sines(frequency, rate=from_rate, length=from_rate), from_rate, to_rate).double()
+    middle = resampled[len(resampled) // 4 : -len(resampled) // 4]
+    return 20 * math.log10(max(middle.square().mean().sqrt().item() * math.sqrt(2), 1e-12))
+
+
+@needs_torchaudio
+@pytest.mark.parametrize(
+    ("from_rate", "to_rate"), [(44_100, 16_000), (48_000, 16_000), (16_000, 8000), (22_050, 8000)]
+)
+def test_resampling_keeps_what_fits_and_carries_no_images(from_rate, to_rate):
+    half = to_rate / 2
+    for share in (0.01, 0.25, 0.5, 0.875):  # the last is 7 kHz of 8
+        assert level(share * half, from_rate, to_rate) == pytest.approx(0, abs=0.01)
+    for frequency in (1.04 * half, 1.0625 * half, 1.2 * half, 0.99 * from_rate / 2):
+        assert level(frequency, from_rate, to_rate) < -118
+
+
+@needs_torchaudio
+def test_resampling_up_makes_no_images():
+    original = sines(1000, rate=8000, length=8000)
+    expected = sines(1000, rate=44_100, length=44_100)
+    assert (resample(original, 8000, 44_100) - expected)[4410:-4410].abs().max() < 1e-5
+
+
+@needs_torchaudio
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_resampling_in_any_mode_and_shape(dtype):
+    waveforms = sines(440, rate=8000, length=800).to(dtype).requires_grad_()
+    with torch.inference_mode():
+        first = resample(waveforms.expand(2, 3, -1), 8000, 11_025)
+    assert first.shape == (2, 3, 1103) and first.dtype == dtype
+    again = resample(waveforms, 8000, 11_025)  # with the kernel of the first call, outside its mode
+    again.sum().backward()
+    torch.testing.assert_close(again, first[1, 2])
 
 
 def test_equal_rates_return_the_input():

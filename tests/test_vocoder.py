@@ -23,7 +23,7 @@ from ganzoo.objectives import Batch, StepContext, build_objective
 from ganzoo.objectives.vocoder import VocoderConfig
 from ganzoo.pipelines import VocoderPipeline
 from ganzoo.processors.waveform import PEAK
-from ganzoo.sound.recording import FULL_SCALE, Recording
+from ganzoo.sound.recording import FULL_SCALE, Recording, without_offset
 from ganzoo.sound.spectral import log_mel
 
 CONFIG = HiFiGANConfig.from_dict(HiFiGAN.tiny)
@@ -36,10 +36,11 @@ def fixed_seed() -> None:
 
 
 def sound(seconds: float, *, rate: int = RATE, channels: int = 1, level: float = 0.5) -> Recording:
-    """Noise under a slow swell."""
+    """Noise under a slow swell, without an offset."""
     time = np.arange(round(seconds * rate)) / rate
     noise = np.random.default_rng(0).uniform(-1, 1, (channels, len(time))) * (1.1 + np.sin(3 * time))
-    return Recording((level * noise / np.abs(noise).max()).astype(np.float32), rate)
+    samples = without_offset(noise.astype(np.float32), rate)
+    return Recording(np.float32(level) * samples / np.abs(samples).max(), rate)
 
 
 # ---------------------------------------------------------------------------------------------------------- the objective
@@ -268,6 +269,14 @@ def test_recordings_of_any_kind(pipe, tmp_path):
         pipe([])
 
 
+def test_an_offset_is_taken_away_as_from_the_training_data(pipe):
+    clean = sound(0.2)
+    shifted = Recording(clean.samples + np.float32(0.25), clean.sampling_rate)
+    torch.testing.assert_close(pipe.read(shifted), pipe.read(clean), atol=1e-3, rtol=0)
+    before = VocoderPipeline(pipe.network, pipe.processor.revised(remove_offset=False))
+    torch.testing.assert_close(before.read(shifted), torch.from_numpy(shifted.samples), atol=1e-6, rtol=0)
+
+
 def test_mel_distance(pipe):
     real = torch.from_numpy(sound(4.0).samples)  # several parts
     assert pipe.mel_distance(real, real) == 0
@@ -284,7 +293,8 @@ def test_mel_distance(pipe):
 
 def clips(count: int) -> np.ndarray:
     rng = np.random.default_rng(1)
-    return rng.integers(-FULL_SCALE, FULL_SCALE + 1, (count, 1, CONFIG.length)).astype(np.int16)
+    noise = rng.integers(-FULL_SCALE, FULL_SCALE + 1, (count, 1, CONFIG.length // 2)).astype(np.int16)
+    return np.concatenate([noise, -noise], axis=2)  # without an offset
 
 
 def dataset(count: int) -> ArrayDataset:
@@ -339,7 +349,9 @@ def test_half_precision(pipe, tmp_path):
 def published(pipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pipe.save_pretrained("model")
-    soundfile.write("speech.wav", sound(0.5, rate=16_000).samples.T, 16_000)
+    speech = sound(0.5, rate=16_000).samples.T
+    soundfile.write("speech.wav", speech, 16_000)
+    soundfile.write("opposite.wav", np.concatenate([speech, -speech], axis=1), 16_000, subtype="FLOAT")
     return pipe
 
 
@@ -363,6 +375,7 @@ def test_vocode_writes_the_copy_and_says_how_near_it_is(published, tmp_path, cap
     [
         (["missing.wav"], "missing.wav"),
         (["model/README.md"], "README.md"),
+        (["opposite.wav"], "channels are of opposite phase"),
         (["speech.wav", "--output", "copy.mp3"], "copy.mp3.*a name that ends so"),
         (["speech.wav", "--output", "speech.wav"], "is the recording itself"),
         (["speech.wav", "--model", "hifigan-digit"], "hifigan-digit"),

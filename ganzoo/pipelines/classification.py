@@ -44,7 +44,8 @@ class ClassifierPipeline(Pipeline):
 
         Args:
             samples: One or a list: anything the processor's `encode` reads, such as paths, pictures of PIL, or recordings.
-                Of a recording that is longer than what the classifier hears, the beginning counts.
+                Of a recording that is longer than what the classifier hears, so much counts from where its sound begins;
+                from the file's beginning where the classifier was trained so (its processor's `trim_db` is None).
             batch_size: Samples judged at once.
 
         Raises:

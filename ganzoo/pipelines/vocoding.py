@@ -128,13 +128,18 @@ class VocoderPipeline(Pipeline):
     def read(self, recording: Any) -> Tensor:
         """A recording as the model hears it: float32 (1, T), at its sampling rate, all channels mixed.
 
+        Its offset is taken away if that of the training data was (`processor.remove_offset`); quiet ends stay, because the
+        copy is to be as long.
+
         Raises:
-            UnusableSample: It cannot be read.
+            UnusableSample: It cannot be read, or its channels are of opposite phase and nothing is left of them.
         """
-        from ganzoo.sound.recording import read_recording
+        from ganzoo.sound.recording import mixed, read_recording, without_offset
 
         samples, rate = read_recording(recording)
-        return resample(torch.from_numpy(samples).mean(dim=0, keepdim=True), rate, self.mel_config.sampling_rate)
+        if self.processor.remove_offset:
+            samples = without_offset(samples, rate)
+        return resample(torch.from_numpy(mixed(samples)), rate, self.mel_config.sampling_rate)
 
     @torch.inference_mode()
     def resynthesise(self, waveforms: Tensor, *, precision: str = "fp32", chunk_frames: int = CHUNK_FRAMES) -> Tensor:

@@ -71,7 +71,9 @@ class SpectrogramProcessor(WaveformProcessor):
 
     def fingerprint(self) -> str:
         """What is stored are waveforms: clips made for a waveform model serve this one too."""
-        return WaveformProcessor(**{name: getattr(self, name) for name in WaveformProcessor.model_fields}).to_json()
+        return WaveformProcessor(
+            **{name: getattr(self, name) for name in WaveformProcessor.model_fields}
+        ).fingerprint()
 
     def fitted(self, raws: Iterable[Any]) -> Self:
         """The processor with the mean and deviation of each bin over all clips of `raws`; itself if it has them.

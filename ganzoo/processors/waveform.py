@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from ganzoo.errors import UnusableSample, UserError
 from ganzoo.processors.base import Processor
-from ganzoo.sound.recording import FULL_SCALE, Recording, read_recording, to_int16
+from ganzoo.sound.recording import FULL_SCALE, Recording, mixed, read_recording, to_int16, without_offset
 from ganzoo.utils.files import write_bytes
 from ganzoo.utils.terminal import PATIENCE, bar
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # Where a recording's peak goes when it is normalised: a little room for what resampling by a player overshoots.
 PEAK = 0.95
+LEVEL_SECONDS = 0.02  # over which the loudness of a moment is taken
 # Beyond full scale by more than this, samples are in units that nobody stated.
 MAX_UNSCALED_PEAK = 4.0
 
@@ -49,6 +51,7 @@ class WaveformProcessor(Processor):
     storage_dtype: ClassVar[str] = "int16"
     sample_file: ClassVar[str | None] = ".wav"
     written: ClassVar[tuple[str, str]] = ("sound is", ".wav")
+    when_absent: ClassVar[Mapping[str, Any]] = {"remove_offset": False, "trim_db": None}
 
     length: int = Field(ge=16, le=2**22, description="Samples of a clip, in each channel.")
     channels: int = Field(1, ge=1, le=8, description="1 mono, 2 stereo.")
@@ -59,13 +62,23 @@ class WaveformProcessor(Processor):
         True,
         description="Scale each recording, as a whole, to a peak of 0.95; the slices of one keep their relative loudness.",
     )
+    remove_offset: bool = Field(
+        True, description="Take the constant part out of each channel, which some sound cards add (an offset, DC)."
+    )
     position: Literal["start", "centre"] = Field(
         "start", description="Where a recording that is shorter than a clip sits in it; the rest is silence."
     )
     slices: Literal["first", "all"] = Field(
         "first",
-        description="What a longer recording gives: first = its first `length` samples; all = consecutive slices, the last "
-        "one padded if at least half full, silent ones left out.",
+        description="What a longer recording gives: first = `length` samples from where its sound begins; all = consecutive "
+        "slices from there, the last one padded if at least half full, silent ones left out.",
+    )
+    trim_db: float | None = Field(
+        30.0,
+        gt=0,
+        le=200,
+        description="The sound of a longer recording begins and ends with its first and last 20 ms that are at most so many "
+        "decibels below its loudest 20 ms: room noise before and after it is cut off. null: with the file.",
     )
     min_seconds: float = Field(
         0.05, ge=0, le=3600, description="A recording that is shorter than this, and than a clip, is not used."
@@ -101,16 +114,18 @@ class WaveformProcessor(Processor):
             samples = samples * (PEAK / np.abs(samples).max())
         clips = [self._padded(part) for part in self._slices(samples) if np.abs(part).max() >= self.silence]
         if not clips:
-            raise UnusableSample("the recording's first part is silent; drop it, or cut the silence away")
+            raise UnusableSample("the recording's first part is silent; drop it, cut the silence away, or set trim_db")
         return clips
 
     def _prepared(self, raw: Any) -> np.ndarray:
         """The recording at the processor's rate and channels, float32 (C, T), as loud as it is."""
         recording = read_recording(Recording(raw, self.sampling_rate) if isinstance(raw, np.ndarray) else raw)
-        samples = self._mixed(recording.samples)
+        samples = without_offset(*recording) if self.remove_offset else recording.samples
+        samples = self._mixed(samples)
         peak = np.abs(samples).max()
         if peak < max(self.silence, np.finfo(np.float32).tiny):
-            raise UnusableSample(f"the recording is silent: its peak is {peak:.1g} of full scale; drop it")
+            constant = " but for a constant offset" if np.abs(recording.samples).max() >= self.silence else ""
+            raise UnusableSample(f"the recording is silent{constant}: its peak is {peak:.1g} of full scale; drop it")
         if not self.peak_normalize and peak > MAX_UNSCALED_PEAK:
             raise UnusableSample(
                 f"the recording's peak is {peak:.3g} times full scale, its unit is unknown; use peak_normalize"
@@ -128,10 +143,10 @@ class WaveformProcessor(Processor):
         from ganzoo.sound.spectral import resample
 
         # At full scale, because float32 would overflow on the loudest recordings that it can hold.
-        resampled = resample(torch.from_numpy(samples / peak), rate, self.sampling_rate).numpy() * peak
-        if np.abs(resampled).max() < max(self.silence, np.finfo(np.float32).tiny):
+        resampled = resample(torch.from_numpy(samples / peak), rate, self.sampling_rate).numpy()
+        if float(np.abs(resampled).max()) * float(peak) < max(self.silence, np.finfo(np.float32).tiny):
             raise UnusableSample(f"the recording has nothing below {self.sampling_rate // 2} Hz that can be heard")
-        return resampled
+        return resampled if self.peak_normalize else resampled * peak
 
     def _mixed(self, samples: np.ndarray) -> np.ndarray:
         """Stereo becomes mono by the mean, mono becomes stereo by repetition."""
@@ -139,24 +154,44 @@ class WaveformProcessor(Processor):
         if found == self.channels:
             return samples
         if self.channels == 1 and found == 2:
-            return samples[:1] * np.float32(0.5) + samples[1:] * np.float32(0.5)
+            return mixed(samples)
         if found == 1 and self.channels == 2:
             return np.repeat(samples, 2, axis=0)
         raise UnusableSample(f"the recording has {found} channels, the processor {self.channels}; mix it down first")
 
     def _slices(self, samples: np.ndarray) -> list[np.ndarray]:
         """Parts of at most `length` samples, at least one."""
+        start, end = self._sounding(samples)
         if self.slices == "first":
-            return [samples[:, : self.length]]
-        starts = range(0, samples.shape[1], self.length)
-        parts = [samples[:, start : start + self.length] for start in starts]
+            return [samples[:, start : start + self.length]]
+        parts = [samples[:, i : min(i + self.length, end)] for i in range(start, end, self.length)]
         return [part for index, part in enumerate(parts) if index == 0 or 2 * part.shape[1] >= self.length]
+
+    def _sounding(self, samples: np.ndarray) -> tuple[int, int]:
+        """Where the sound of a recording begins and ends: all of it if it is not longer than a clip, else at least a clip."""
+        total = samples.shape[1]
+        size = max(1, round(LEVEL_SECONDS * self.sampling_rate))
+        count = total // size
+        if self.trim_db is None or total <= self.length or count == 0:
+            return 0, total
+        moments = samples[:, : count * size].reshape(len(samples), count, size)
+        levels = np.einsum("cnt,cnt->n", moments, moments)
+        (loud,) = np.nonzero(levels >= levels.max() * 10 ** (-self.trim_db / 10))
+        start = min(int(loud[0]) * size, total - self.length)
+        # What is left after the last moment is shorter than one, and goes with it.
+        end = total if loud[-1] == count - 1 else int(loud[-1] + 1) * size
+        return start, max(end, start + self.length)
 
     def _padded(self, part: np.ndarray) -> np.ndarray:
         clip = np.zeros(self.sample_shape, dtype=np.int16)
         start = (self.length - part.shape[1]) // 2 if self.position == "centre" else 0
         clip[:, start : start + part.shape[1]] = to_int16(part)
         return clip
+
+    def fingerprint(self) -> str:
+        from ganzoo.sound.spectral import RESAMPLING
+
+        return f"{self.to_json()}resampled: {RESAMPLING}"
 
     def normalize(self, stored: torch.Tensor) -> torch.Tensor:
         """int16 (B, C, length) -> float32 in [-1, 1]."""

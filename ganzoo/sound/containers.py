@@ -45,6 +45,27 @@ def check_wav(name: str, content: bytes) -> None:
             )
 
 
+def with_length(content: bytes) -> bytes:
+    """A WAV file of a pipe that states no sound, with the length that it has: its writer could not go back and fill in the
+    sizes. Anything else as it is; lengths of 2 or 4 GiB, which other writers state, are read by libsndfile."""
+    for tag, size, start in _riff_chunks(content):
+        if tag == b"data" and size == 0 and not _are_chunks(content, start):
+            sizes = (struct.pack("<I", length) for length in (len(content) - 8, len(content) - start))
+            return content[:4] + next(sizes) + content[8 : start - 4] + next(sizes) + content[start:]
+    return content
+
+
+def _are_chunks(content: bytes, position: int) -> bool:
+    """Whether nothing but chunks of a RIFF file follows: of one without sound, its notes and tags."""
+    while position + 8 <= len(content):
+        tag, size = struct.unpack_from("<4sI", content, position)
+        if not all(0x20 <= byte < 0x7F for byte in tag):
+            return False
+        position += 8 + size + size % 2
+    # The last one's padding is often forgotten.
+    return position in (len(content), len(content) + 1)
+
+
 def _riff_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Tag, stated size and start of the chunks of a WAV file, up to the sound."""
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ganzoo.errors import UnusableSample, require, shorten
-from ganzoo.sound.containers import check_mp3, check_ogg, check_wav
+from ganzoo.sound.containers import check_mp3, check_ogg, check_wav, with_length
 
 # More than any recording needs, less than hurts: an hour, 1 GiB of float32.
 MAX_SECONDS = 3600
@@ -21,11 +21,16 @@ MAX_CHANNELS = 32
 RATES = (1000, 384_000)
 # What has a signature that text or noise does not hit by accident; libsndfile knows more, and guesses some of them.
 FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "AU", "FLAC", "OGG", "MP3")
+# Less than this part of the peak is no offset: it may be the sound's own, and digital silence stays so.
+MIN_OFFSET = 1e-3
+# A mix so much quieter than its channels (26 dB) holds what they differ in, not what they play.
+MIN_MIX = 0.05
 # Full scale of signed integers: 1.0 <-> 32767, so that -1 and 1 are both whole numbers. Files scale by 32768 instead, as
 # everyone's do, and libsndfile takes care of that.
 FULL_SCALE = 32_767
 
 _BLOCK = 1 << 16  # samples read at once
+_UNKNOWN = (1 << 63) - 1  # libsndfile's length of a FLAC file of a pipe
 
 
 class Recording(NamedTuple):
@@ -44,6 +49,8 @@ class Recording(NamedTuple):
 def read_recording(raw: Any) -> Recording:
     """Reads a sound file whole: WAV, FLAC, OGG, MP3 and what else of `FORMATS` soundfile knows, by content, not by name.
 
+    Files of a pipe (`ffmpeg -f wav -`), which state no length or a false one, are read to their end.
+
     Args:
         raw: The path or the bytes of a file; the `{"bytes", "path"}` or `{"array", "sampling_rate"}` record of the
             `datasets` library; or a `Recording`, which is checked and converted.
@@ -61,7 +68,7 @@ def read_recording(raw: Any) -> Recording:
     name, content = _content(raw)
     check_wav(name, content)
     check_ogg(name, content)
-    return _checked(name, _decoded(name, content))
+    return _checked(name, _decoded(name, with_length(content)))
 
 
 def _content(raw: Any) -> tuple[str, bytes]:
@@ -96,6 +103,8 @@ def _decoded(name: str, content: bytes) -> Recording:
                 raise UnusableSample(f"{name} is of the format {file.format}; the known ones are {', '.join(FORMATS)}")
             _check_rate(name, file.samplerate)
             limit = min(MAX_SECONDS * file.samplerate, MAX_VALUES // file.channels)
+            if file.frames == _UNKNOWN:  # soundfile seeks after every block, which libsndfile cannot do here
+                file.seekable = lambda: False
             blocks, total = [], 0
             # Block by block, because the stated length may be a lie.
             while total <= limit:
@@ -106,7 +115,7 @@ def _decoded(name: str, content: bytes) -> Recording:
                     break
             if total > limit:
                 raise UnusableSample(f"{name} is longer than {limit / file.samplerate:,.0f} s; cut it into recordings")
-            if total < file.frames:
+            if total < file.frames != _UNKNOWN:
                 raise UnusableSample(f"{name} is cut off: it states {file.frames:,} samples and has {total:,}")
             if file.format == "MP3":
                 check_mp3(name, content, total)
@@ -158,6 +167,41 @@ def to_float(samples: Any) -> np.ndarray:
 def to_int16(samples: np.ndarray) -> np.ndarray:
     """Samples at full scale [-1, 1] as int16, rounded, clamped."""
     return np.clip(np.rint(samples * np.float32(FULL_SCALE)), -FULL_SCALE, FULL_SCALE).astype(np.int16)
+
+
+def without_offset(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """Samples (C, T) without the constant that a sound card may have added to a channel: the median over the means of tenths
+    of a second, which neither a low note nor the beginning of a drum moves, as it moves the mean over all."""
+    size = round(0.1 * sampling_rate)
+    if 2 * samples.shape[1] < size:  # too short to tell an offset from a sound
+        return samples
+    starts = np.arange(0, max(1, samples.shape[1] - size // 2), size)  # a short rest belongs to the last part
+    sums = np.add.reduceat(samples, starts, axis=1, dtype=np.float64)
+    means = sums / np.diff(starts, append=samples.shape[1])
+    offset = np.median(means, axis=1, keepdims=True).astype(np.float32)
+    found = np.abs(offset) >= MIN_OFFSET * np.abs(samples).max(axis=1, keepdims=True)
+    return samples - offset * found if found.any() else samples
+
+
+def mixed(samples: np.ndarray) -> np.ndarray:
+    """The mean (1, T) of channels (C, T).
+
+    Raises:
+        UnusableSample: They are of opposite phase, so that nothing would be left of them.
+    """
+    mix = np.zeros_like(samples[:1])
+    for channel in samples:  # each divided first: float32 would overflow on the loudest that it can hold
+        mix += channel / np.float32(len(samples))
+    if len(samples) > 1 and _level(mix) < MIN_MIX * _level(samples):
+        raise UnusableSample(
+            "the recording's channels are of opposite phase and cancel each other in one; invert one of them, or keep one"
+        )
+    return mix
+
+
+def _level(samples: np.ndarray) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.einsum("ct,ct->", samples, samples, dtype=np.float64) / samples.size))
 
 
 class _Content(io.BytesIO):
