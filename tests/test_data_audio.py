@@ -153,7 +153,7 @@ def test_fingerprint_follows_content_and_classes(tmp_path):
 
 def test_folder_with_nothing_to_read(tmp_path):
     write(tmp_path / "song.m4a", b"")
-    with pytest.raises(UserError, match=r"neither parquet files nor images nor recordings .*; found \.m4a\."):
+    with pytest.raises(UserError, match=r"none of what is read here: .*recordings \(.*\.wav\).*; found \.m4a\."):
         open_at(tmp_path)
 
 

@@ -365,7 +365,7 @@ def test_image_folder_fingerprint(tmp_path):
 
 
 def test_folder_without_images(tmp_path):
-    with pytest.raises(UserError, match=r"neither parquet files nor images .*; found nothing\."):
+    with pytest.raises(UserError, match=r"none of what is read here: pictures \(.*\.png.*; found nothing\."):
         open_at(tmp_path)
     (tmp_path / "a.tiff").touch()
     (tmp_path / "README").touch()
@@ -408,7 +408,8 @@ def test_path_in_the_home_folder(tmp_path, monkeypatch):
 
 def test_names_that_are_neither_built_in_nor_of_the_hub(tmp_path, monkeypatch):
     with pytest.raises(
-        NotFoundError, match=r"no built-in data set 'digit' \(there is digits, .*\).* Did you mean 'digits'"
+        NotFoundError,
+        match=r"no built-in data set 'digit' \(there is coco-captions, digits, .*\).* Did you mean 'digits'",
     ):
         open_source(DataConfig(dataset="digit"))
     monkeypatch.chdir(tmp_path)

@@ -51,6 +51,11 @@ def split_of(file: Path) -> str:
     return re.sub(r"(^|[-_.])\d+([-_]of[-_]\d+)?$", "", Path(_unpacked_name(file)).stem) or "train"
 
 
+def named_split(file: Path) -> str:
+    """The split of a file that is a whole data set: one whose name says that it is a test set is never taken for training."""
+    return split_of(file) if split_of(file) in SPLIT_NAMES else "train"
+
+
 def ending(file: Path) -> str:
     """A file's ending in lower case, with its dot: of what is packed by gzip, the one before .gz."""
     return Path(_unpacked_name(file)).suffix.lower()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ganzoo.data.readers.base import Reader
 from ganzoo.data.readers.folders import files_of_split, folder_source
-from ganzoo.data.source import Source
+from ganzoo.data.source import Source, named_split, no_split
 from ganzoo.recipe.data import DataConfig
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
@@ -25,3 +26,19 @@ def open_audio_folder(config: DataConfig, description: str, path: Path, split: s
     folders = sorted({names[0] for names in parts if len(names) > 1})
     are_classes = len(folders) > 1 or all(len(names) > 1 for names in parts)
     return folder_source(description, split, root, files, tuple(folders) if are_classes else None)
+
+
+def open_recording(config: DataConfig, description: str, file: Path, split: str) -> Source:
+    """One long recording, to be cut by data.processor.slices."""
+    if split != named_split(file):
+        raise no_split(f"data.path={config.path}", split, [named_split(file)])
+    return folder_source(description, split, file.parent, [file], None)
+
+
+READER = Reader(
+    files=f"recordings ({', '.join(sorted(AUDIO_SUFFIXES))})",
+    knows=lambda file: file.suffix.lower() in AUDIO_SUFFIXES,
+    open_file=open_recording,
+    open_folder=open_audio_folder,
+    count=lambda folder, endings: sum(endings[ending] for ending in AUDIO_SUFFIXES),
+)

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ganzoo.data.lines import MAX_LINE, lines
+from ganzoo.data.readers.base import Reader
 from ganzoo.data.readers.tables import LABEL_COLUMNS, TEXT_COLUMNS, check_column
-from ganzoo.data.source import Source, ending, files_by_split, hash_files, no_split
+from ganzoo.data.source import Source, ending, files_by_split, hash_files, named_split, no_split
 from ganzoo.errors import UserError, shorten
 from ganzoo.recipe.data import DataConfig
 
@@ -36,7 +37,7 @@ Rows = Iterator[tuple[int, dict[str, Any]]]
 
 def record_files(folder: Path) -> dict[str, list[Path]]:
     """The tables of a folder by split."""
-    return files_by_split(folder, lambda file: ending(file) in READERS)
+    return files_by_split(folder, lambda file: ending(file) in ROW_READERS)
 
 
 def has_names(config: DataConfig, file: Path) -> bool:
@@ -205,7 +206,7 @@ def _is_number(value: str) -> bool:
 
 
 def _rows(file: Path) -> Rows:
-    return READERS.get(ending(file), _tabbed)(file)
+    return ROW_READERS.get(ending(file), _tabbed)(file)
 
 
 def _delimited(file: Path, delimiters: str = DELIMITERS, **options: Any) -> Rows:
@@ -279,9 +280,23 @@ def _values(file: Path, number: int, value: Any) -> dict[str, Any]:
 # Tabs need no quotation marks, and what looks like one is part of a text.
 _tabbed = partial(_delimited, delimiters="\t", quoting=csv.QUOTE_NONE)
 # Ending -> how its rows are read.
-READERS: dict[str, Callable[[Path], Rows]] = {
+ROW_READERS: dict[str, Callable[[Path], Rows]] = {
     ".csv": _delimited,
     ".jsonl": _objects,
     ".ndjson": _objects,
     ".json": _array,
 }
+
+
+READER = Reader(
+    files=f"rows ({', '.join(ROW_READERS)}, each also as .gz)",
+    knows=lambda file: ending(file) in ROW_READERS,
+    open_file=lambda config, description, file, split: open_records(
+        config, description, {named_split(file): [file]}, split
+    ),
+    open_folder=lambda config, description, folder, split: open_records(
+        config, description, record_files(folder), split
+    ),
+    count=lambda folder, endings: sum(map(len, record_files(folder).values())),
+    rank=0,
+)

@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganzoo.data.source import Source, first_line, hash_files, no_split
+from ganzoo.data.readers.base import Reader
+from ganzoo.data.source import Source, first_line, hash_files, is_visible_file, named_split, no_split, split_of
 from ganzoo.errors import GanzooError, NotFoundError, UserError, did_you_mean, require
 from ganzoo.recipe.data import DataConfig
 
@@ -215,3 +216,26 @@ def check_column(option: str, column: str, description: str, known: Collection[s
             f"{description} has no column '{column}' (data.{option}); there is {', '.join(known)}."
             f"{did_you_mean(column, known)}"
         )
+
+
+def _parquet_files(folder: Path) -> dict[str, list[Path]]:
+    """The parquet files right in a folder, by split."""
+    splits: dict[str, list[Path]] = {}
+    for file in sorted(folder.glob("*.parquet")):
+        if is_visible_file(file):
+            splits.setdefault(split_of(file), []).append(file)
+    return splits
+
+
+READER = Reader(
+    files="tables (.parquet)",
+    knows=lambda file: file.suffix.lower() == ".parquet",
+    open_file=lambda config, description, file, split: open_parquet(
+        config, description, {named_split(file): [file]}, split
+    ),
+    open_folder=lambda config, description, folder, split: open_parquet(
+        config, description, _parquet_files(folder), split
+    ),
+    count=lambda folder, endings: sum(map(len, _parquet_files(folder).values())),
+    rank=2,
+)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ganzoo.data.lines import is_text, lines
+from ganzoo.data.readers.base import Reader
 from ganzoo.data.readers.records import has_names, open_records
-from ganzoo.data.source import Source, ending, files_by_split, hash_files, no_split
+from ganzoo.data.source import Source, ending, files_by_split, hash_files, named_split, no_split
 from ganzoo.errors import UserError
 from ganzoo.recipe.data import DataConfig
 
@@ -116,3 +117,20 @@ def _samples(file: Path) -> Iterator[str | tuple[str, str] | None]:
             if len(parts) != 2 or not all(parts):
                 raise UserError(f"{file}, line {number}: not a prompt, one tab and a text.")
             yield parts[0], parts[1]
+
+
+def _open_folder(config: DataConfig, description: str, folder: Path, split: str) -> Source:
+    files, class_names = text_files(folder)
+    return open_texts(config, description, files, split, class_names)
+
+
+READER = Reader(
+    files="text (.txt, .md, .tsv or without an ending, each also as .gz)",
+    knows=is_lines,
+    open_file=lambda config, description, file, split: open_texts(
+        config, description, {named_split(file): [(file, None)]}, split
+    ),
+    open_folder=_open_folder,
+    count=lambda folder, endings: sum(map(len, text_files(folder)[0].values())),
+    rank=0,
+)

@@ -6,13 +6,14 @@ from functools import partial
 
 from ganzoo.data.downloads import Download, fetch
 from ganzoo.data.readers.texts import open_texts
+from ganzoo.data.sets.base import DataSet
 from ganzoo.data.source import Source, no_split
 from ganzoo.recipe.data import DataConfig
 
 _TEXYGEN = "https://raw.githubusercontent.com/geek-ai/Texygen/3104e22ac75f3cc2070da2bf5e2da6d2bef149ad"
 
 
-# Data set -> split -> file. A new one is one entry here and one in `builtin.BUILTIN`.
+# Data set -> split -> file.
 DOWNLOADS: dict[str, dict[str, Download]] = {
     # 10,000 + 10,000 captions of COCO photographs: the benchmark of the text-GAN papers (Zhu et al., 2018). CC BY 4.0.
     "coco-captions": {
@@ -44,4 +45,4 @@ def open_download(name: str, config: DataConfig, split: str) -> Source:
     return open_texts(config, name, {split: [(file, None)]}, split)
 
 
-open_coco_captions = partial(open_download, "coco-captions")
+DATASET = DataSet(partial(open_download, "coco-captions"))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ganzoo.data.sets.base import DataSet
 from ganzoo.data.source import Source, no_split
 from ganzoo.errors import require
 from ganzoo.recipe.data import DataConfig
@@ -37,3 +38,6 @@ def open_digits(config: DataConfig, split: str) -> Source:
         iterate=iterate,
         class_names=tuple("0123456789"),
     )
+
+
+DATASET = DataSet(open_digits)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ganzoo.data.sets.base import DataSet
 from ganzoo.data.source import Source, no_split
 from ganzoo.errors import UserError
 
@@ -138,3 +139,6 @@ def open_drums(config: DataConfig, split: str) -> Source:
         iterate=iterate,
         class_names=KINDS,
     )
+
+
+DATASET = DataSet(open_drums)

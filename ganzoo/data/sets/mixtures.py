@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ganzoo.data.sets.base import DataSet
 from ganzoo.data.source import Source, no_split
 from ganzoo.errors import UserError
 from ganzoo.recipe.data import DataConfig
@@ -71,3 +72,6 @@ def open_mixture(config: DataConfig, split: str) -> Source:
         iterate=iterate,
         class_names=tuple(str(number) for number in range(len(MIXTURES[name].centres))),
     )
+
+
+DATASETS = {"ring": DataSet(open_mixture), "grid": DataSet(open_mixture)}

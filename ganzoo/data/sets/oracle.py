@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganzoo.data.sets.base import DataSet
 from ganzoo.data.source import Source, hash_files, no_split
 from ganzoo.errors import CheckpointError, UserError
 from ganzoo.networks.text import CoreGenerator, TextGANConfig
@@ -33,8 +34,6 @@ def open_oracle(config: DataConfig, split: str) -> Source:
         raise UserError(f"data.name of the built-in data set 'oracle' is its seed, a whole number, not '{name}'.")
 
     def build() -> Oracle:
-        pass
-
         return Oracle.from_seed(int(name))
 
     return _open(build, f"oracle {name}", f"oracle:seed-{name}", split)
@@ -44,8 +43,6 @@ def open_oracle_file(config: DataConfig, description: str, path: Path, split: st
     """The sequences of an oracle that a `.safetensors` file holds."""
 
     def build() -> Oracle:
-        pass
-
         return Oracle.from_file(path)
 
     return _open(build, description, f"oracle:{hash_files(path.parent, [path])}", split)
@@ -194,3 +191,6 @@ def _check_arrays(file: TensorFile) -> tuple[int, int]:
     if 2 * vocab_size * hidden_dim + 8 * hidden_dim**2 > _MAX_NUMBERS:
         raise CheckpointError(f"{file.path} is too large for an oracle: V = {vocab_size:,}, H = {hidden_dim:,}")
     return vocab_size, hidden_dim
+
+
+DATASET = DataSet(open_oracle)

@@ -10,7 +10,8 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from ganzoo.data.sets.docstrings import LEFT_OUT, TEST_SHARE
+from ganzoo.data.sets.base import DataSet
+from ganzoo.data.sets.python_docstrings import LEFT_OUT, TEST_SHARE
 from ganzoo.data.source import Source, no_split
 from ganzoo.errors import UserError
 from ganzoo.recipe.data import DataConfig
@@ -84,3 +85,6 @@ def _paragraphs(text: str) -> Iterator[str]:
         if content:
             paragraph.append(content.removeprefix("* "))
         indentation = own
+
+
+DATASET = DataSet(open_python_docs)

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from ganzoo.data.sets.base import DataSet
 from ganzoo.data.source import Source, no_split
 from ganzoo.errors import UserError
 from ganzoo.recipe.data import DataConfig
@@ -94,3 +95,6 @@ def _words(path: str) -> list[str]:
     """The words in names: getHTTPHeader, get_http_header -> get http header."""
     words = [word.lower() for word in _WORD.findall(path)]
     return [word for number, word in enumerate(words) if number == 0 or word != words[number - 1]]
+
+
+DATASET = DataSet(open_docstrings)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from ganzoo.data.sets.base import DataSet
 from ganzoo.data.source import Source, no_split
 from ganzoo.recipe.data import DataConfig
 
@@ -15,12 +16,12 @@ BASE = "ylecun/mnist"
 SPLITS = {"train": 128_000, "test": 26_000}
 
 
-def open_stacked_mnist(config: DataConfig, split: str, open_source: Callable[[DataConfig, str], Source]) -> Source:
+def open_stacked_mnist(config: DataConfig, split: str, open_base: Callable[[], Source]) -> Source:
     """Stacks of digits of MNIST's split of that name, drawn with replacement, for ever the same; the label is the number that
-    the three digits make. `path` is a local copy of MNIST, which `open_source` opens."""
+    the three digits make. `path` is a local copy of MNIST, which `open_base` opens."""
     if split not in SPLITS:
         raise no_split("The built-in data set 'stacked-mnist'", split, SPLITS)
-    digits = open_source(DataConfig(dataset=BASE, path=config.path), split)
+    digits = open_base()
 
     def iterate() -> Iterator[tuple[np.ndarray, int]]:
         from ganzoo.processors import ImageProcessor
@@ -42,3 +43,6 @@ def open_stacked_mnist(config: DataConfig, split: str, open_source: Callable[[Da
         iterate=iterate,
         class_names=tuple(f"{number:03d}" for number in range(1000)),
     )
+
+
+DATASET = DataSet(open_stacked_mnist, base=BASE)
