@@ -10,24 +10,23 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ganzoo.errors import NotFoundError, UserError, did_you_mean
+from ganzoo.utils.finding import source_of
+from ganzoo.utils.modalities import check_modality, modalities
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import nn
 
-MODALITIES = ("image", "audio", "text")
 ENTRY_POINT_GROUP = "ganzoo.families"
 FAMILIES_FOLDER = Path(__file__).parent / "families"
 
@@ -41,7 +40,7 @@ class Family:
 
     Attributes:
         name: Lower-case name with hyphens, `"dcgan"`.
-        modality: `"image"`, `"audio"` or `"text"`.
+        modality: What its samples are, one of `ganzoo.utils.modalities.modalities()`.
         config: The config class; one config describes all networks of the family.
         networks: Role -> network class. The first is the main network: the one that users load and that EMA follows.
         paper: Link to the paper.
@@ -92,8 +91,8 @@ def register_family(name: str, *, modality: str, paper: str) -> Callable[[Record
         UserError: The name is malformed or taken, the modality unknown, or the record incomplete.
     """
     check_family_name(name)
-    if modality not in MODALITIES:
-        raise UserError(f"family {name!r}: modality {modality!r} is none of {', '.join(MODALITIES)}")
+    if modality not in modalities():
+        raise UserError(f"family {name!r}: modality {modality!r} is none of {', '.join(modalities())}")
     if not paper.startswith("https://"):
         raise UserError(f"family {name!r}: paper must be an https:// link, not {paper!r}")
 
@@ -159,14 +158,14 @@ def list_families(*, modality: str | None = None, kind: str = "gan") -> list[str
     """Lists family names, sorted.
 
     Args:
-        modality: Only `"image"`, `"audio"` or `"text"`.
+        modality: Only this one: `"image"`, `"audio"`, `"text"`, `"points"`, ...
         kind: `"gan"`, `"classifier"` (the metrics' embedders), or `"all"`.
 
     Raises:
         UserError: Unknown modality or kind.
     """
-    if modality is not None and modality not in MODALITIES:
-        raise UserError(f"unknown modality {modality!r}; it is one of {', '.join(MODALITIES)}")
+    if modality is not None:
+        check_modality(modality)
     if kind not in ("gan", "classifier", "all"):
         raise UserError(f"unknown kind {kind!r}; it is one of gan, classifier, all")
     return [
@@ -213,11 +212,7 @@ def _outline(name: str) -> Outline:
 @cache
 def _read_outline(name: str, module: str) -> Outline | None:
     """Finds `@register_family("<name>", modality="...")` over a class in the module's source."""
-    file = _source_file(module)
-    try:
-        source = file.read_text(encoding="utf-8") if file else ""
-    except (OSError, ValueError):
-        return None
+    source = source_of(module)
     # Python takes 5 ms to parse a whole family: with all of them a list would not answer at once.
     return _outline_in(name, _ends(source)) or _outline_in(name, source)
 
@@ -256,17 +251,6 @@ def _constants(call: ast.expr) -> dict[str, Any]:
     positional = [("name", argument) for argument in call.args[:1]]
     given = positional + [(keyword.arg, keyword.value) for keyword in call.keywords]
     return {name: value.value for name, value in given if name and isinstance(value, ast.Constant)}
-
-
-def _source_file(module: str) -> Path | None:
-    """The file of a module. Not `find_spec(module)`, which would import the packages around it."""
-    top, *inner = module.split(".")
-    spec = importlib.util.find_spec(top)
-    for part in inner:
-        if spec is None or spec.submodule_search_locations is None:
-            return None
-        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
-    return Path(spec.origin) if spec is not None and spec.origin and spec.has_location else None
 
 
 def _known_names() -> list[str]:

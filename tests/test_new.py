@@ -187,7 +187,7 @@ def test_package_goes_where_it_is_told(checkout, tmp_path):
         (["../evil", "--modality", "image"], "family name '../evil' must be lower-case letters and digits"),
         (["my_gan", "--modality", "image"], "joined by hyphens"),
         (["dcgan", "--modality", "image"], "family 'dcgan' exists already"),
-        (["my-gan", "--modality", "video"], "unknown modality 'video'; it is one of image, audio, text"),
+        (["my-gan", "--modality", "video"], "unknown modality 'video'. It is one of audio, image, points, text"),
         (["my-gan"], "Missing option '--modality'"),
         (["my-gan", "--modality", "image", "--package", "taken"], "taken exists already; give a folder that does not"),
     ],

@@ -315,8 +315,8 @@ def test_revised():
 
 
 def test_every_processor_is_registered():
-    assert {"image": ImageProcessor, "text": TextProcessor}.items() <= PROCESSORS.items()
-    assert all(issubclass(kind, Processor) and kind.processor_type == name for name, kind in PROCESSORS.items())
+    assert {"image": ImageProcessor, "text": TextProcessor}.items() <= PROCESSORS.all().items()
+    assert all(issubclass(kind, Processor) and kind.processor_type == name for name, kind in PROCESSORS.all().items())
 
 
 # -------------------------------------------------------------------------------------------------- pretrained tokenizers

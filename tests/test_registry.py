@@ -73,7 +73,7 @@ def test_malformed_names_are_refused(name):
 
 
 def test_malformed_records_are_refused(empty_slate):
-    with pytest.raises(UserError, match="modality 'video' is none of image, audio, text"):
+    with pytest.raises(UserError, match="modality 'video' is none of audio, image, points, text"):
         register_family("test-gan", modality="video", paper=PAPER)
     with pytest.raises(UserError, match="paper must be an https:// link, not 'arxiv 1511.06434'"):
         register_family("test-gan", modality="image", paper="arxiv 1511.06434")
@@ -130,7 +130,9 @@ def test_a_wrong_name_is_answered_with_the_close_ones():
         get_family("dc-gan")
     with pytest.raises(NotFoundError, match="unknown family 'xyz'. Known families:"):
         get_family("xyz")
-    with pytest.raises(UserError, match="unknown modality 'images'; it is one of image, audio, text"):
+    with pytest.raises(
+        UserError, match=r"unknown modality 'images'. Did you mean 'image'\? It is one of audio, image, points, text"
+    ):
         list_families(modality="images")
     with pytest.raises(UserError, match="unknown kind 'gans'; it is one of gan, classifier, all"):
         list_families(kind="gans")

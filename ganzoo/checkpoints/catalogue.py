@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ganzoo.errors import UserError
-from ganzoo.registry import MODALITIES, family_modality, list_families
+from ganzoo.registry import family_modality, list_families
+from ganzoo.utils.modalities import check_modality
 from ganzoo.utils.resources import resource
 
 CATALOGUE_FILE = "catalogue.json"
@@ -27,7 +27,7 @@ class CatalogueEntry:
         name: `"dcgan-mnist"`.
         repo_id: Repository on the Hub.
         family: Family of its networks.
-        modality: `"image"`, `"audio"` or `"text"`.
+        modality: What its samples are.
         parameters: Parameters of the main network.
         summary: One line for the list.
     """
@@ -62,15 +62,15 @@ def list_models(
 
     Args:
         pattern: Shell-style pattern, `"dcgan*"`.
-        modality: Only `"image"`, `"audio"` or `"text"`.
+        modality: Only this one: `"image"`, `"audio"`, `"text"`, `"points"`, ...
         family: Only this family.
         pretrained: True: published checkpoints (for `from_pretrained`); False: families (for `create`); None: both.
 
     Raises:
         UserError: Unknown modality.
     """
-    if modality is not None and modality not in MODALITIES:
-        raise UserError(f"unknown modality {modality!r}; it is one of {', '.join(MODALITIES)}")
+    if modality is not None:
+        check_modality(modality)
     found: list[tuple[str, str, str | None]] = []
     if pretrained is not False:
         found += [(entry.name, entry.family, entry.modality) for entry in catalogue().values()]

@@ -8,7 +8,7 @@ import click
 
 
 @click.command(name="list")
-@click.option("--modality", type=click.Choice(["image", "audio", "text"]), default=None, help="Only this modality.")
+@click.option("--modality", default=None, help="Only this modality: image, audio, text, points, ...")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def command(modality: str | None, as_json: bool) -> None:
     """List pretrained models, families and recipes."""

@@ -12,17 +12,11 @@ from ganzoo.errors import UserError
 TEMPLATES = Path(__file__).parent / "templates"
 # To be replaced by the author; a link that leads nowhere, so that nobody takes it for the paper.
 PLACEHOLDER_PAPER = "https://arxiv.org/abs/0000.00000"
-# Modality -> what the README creates the networks with.
-ARGUMENTS = {
-    "image": "resolution=32, channels=1",
-    "audio": "length=4096, sampling_rate=8000",
-    "text": "vocab_size=1000, max_length=24",
-}
 
 
 @click.command(name="new")
 @click.argument("family")
-@click.option("--modality", required=True, help="What it generates: image, audio or text.")
+@click.option("--modality", required=True, help="What it generates: image, audio, text, ...")
 @click.option("--package", type=click.Path(path_type=Path), default=None, help="Write a package into this new folder.")
 def command(family: str, modality: str, package: Path | None) -> None:
     """Start the architecture FAMILY: a generator, a discriminator and a recipe that work, to be changed.
@@ -48,11 +42,12 @@ def command(family: str, modality: str, package: Path | None) -> None:
 
 def _check(family: str, modality: str) -> None:
     from ganzoo.recipe.reading import list_recipes
-    from ganzoo.registry import MODALITIES, check_family_name, list_families
+    from ganzoo.registry import check_family_name, list_families
+    from ganzoo.utils.modalities import check_modality
 
     check_family_name(family)
-    if modality not in MODALITIES:
-        raise UserError(f"unknown modality {modality!r}; it is one of {', '.join(MODALITIES)}")
+    check_modality(modality)
+    _templates(modality)
     if family in list_families(kind="all"):
         raise UserError(f"family {family!r} exists already; choose another name ('ganzoo list' shows what is taken)")
     if family in list_recipes():
@@ -81,7 +76,10 @@ def _for_checkout(root: Path, family: str, modality: str) -> tuple[dict[Path, st
     names = _names(family, modality, train=f"ganzoo train {family}")
     code = root / "ganzoo" / "families" / modality / f"{names['module']}.py"
     recipe = root / "recipes" / modality / f"{family}.yaml"
-    files = {code: _render(f"{modality}/family.py", names), recipe: _render(f"{modality}/recipe.yaml", names)}
+    files = {
+        code: _fill(_templates(modality) / "family.py.template", names),
+        recipe: _fill(_templates(modality) / "recipe.yaml.template", names),
+    }
     steps = [
         ("edit both files", "CONTRIBUTING.md says what a family promises"),
         (f"pytest tests/test_families.py -k {family}", "every generic test, on the new family"),
@@ -100,8 +98,8 @@ def _for_package(root: Path, family: str, modality: str) -> tuple[dict[Path, str
         root / "pyproject.toml": _render("pyproject.toml", names),
         root / "README.md": _render("README.md", names),
         package / "__init__.py": _render("init.py", names),
-        package / f"{names['module']}.py": _render(f"{modality}/family.py", names),
-        root / "recipes" / f"{family}.yaml": _render(f"{modality}/recipe.yaml", names),
+        package / f"{names['module']}.py": _fill(_templates(modality) / "family.py.template", names),
+        root / "recipes" / f"{family}.yaml": _fill(_templates(modality) / "recipe.yaml.template", names),
     }
     steps = [
         (f"cd {root} && pip install -e .", "ganzoo finds the family through its entry point"),
@@ -125,15 +123,37 @@ def _names(family: str, modality: str, *, train: str) -> dict[str, str]:
         "package": f"ganzoo_{module}",
         "distribution": f"ganzoo-{family}",
         "modality": modality,
-        "arguments": ARGUMENTS[modality],
+        "arguments": (_templates(modality) / "arguments.txt").read_text(encoding="utf-8").strip(),
         "paper": PLACEHOLDER_PAPER,
         "train": train,
         "version": __version__,
     }
 
 
+def _templates(modality: str) -> Path:
+    """The folder of a modality's templates: family, recipe, and what the README creates the networks with. Those of another
+    package's modality lie in `templates/<modality>` beside its processor.
+
+    Raises:
+        UserError: There are none.
+    """
+    from ganzoo.utils.finding import file_of
+    from ganzoo.utils.modalities import PROCESSORS
+
+    beside = {file_of(PROCESSORS.module(name)).parent / "templates" for name in PROCESSORS.names()}
+    for folder in (TEMPLATES, *sorted(beside)):
+        if (folder / modality / "family.py.template").is_file():
+            return folder / modality
+    known = sorted(path.parent.name for path in TEMPLATES.glob("*/family.py.template"))
+    raise UserError(f"there are no templates for {modality}; there are for {', '.join(known)}")
+
+
 def _render(template: str, names: dict[str, str]) -> str:
-    return Template((TEMPLATES / f"{template}.template").read_text(encoding="utf-8")).substitute(names)
+    return _fill(TEMPLATES / f"{template}.template", names)
+
+
+def _fill(template: Path, names: dict[str, str]) -> str:
+    return Template(template.read_text(encoding="utf-8")).substitute(names)
 
 
 def _table(steps: list[tuple[str, str]]) -> str:

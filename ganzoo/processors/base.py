@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ganzoo.errors import UserError
+from ganzoo.errors import CheckpointError, UserError, did_you_mean
 from ganzoo.utils.files import write_bytes
 from ganzoo.utils.layout import PROCESSOR_FILE
+from ganzoo.utils.modalities import PROCESSORS
 from ganzoo.utils.validation import explain
 
 if TYPE_CHECKING:
@@ -146,3 +147,23 @@ class Processor(BaseModel):
 
     def save_pretrained(self, folder: str | Path) -> None:
         write_bytes(Path(folder) / PROCESSOR_FILE, self.to_json().encode())
+
+
+def processor_from_json(values: Mapping[str, Any], *, where: str) -> Processor:
+    """Builds the processor that `processor_config.json` describes, whatever version wrote it: a field that it lacks has the
+    value of the time before that field (`Processor.when_absent`), not the default for new recipes.
+
+    Raises:
+        CheckpointError: Unknown type or malformed values.
+    """
+    kind = values.get("processor_type")
+    if not isinstance(kind, str) or kind not in PROCESSORS.names():
+        raise CheckpointError(
+            f"{where}: unknown processor_type {kind!r}.{did_you_mean(str(kind), PROCESSORS.names())}"
+        )
+    fields = {key: value for key, value in values.items() if key != "processor_type"}
+    found = PROCESSORS.get(kind)
+    try:
+        return found.from_dict({**found.when_absent, **fields}, where=where)
+    except UserError as error:
+        raise CheckpointError(str(error)) from None

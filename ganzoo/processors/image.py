@@ -326,3 +326,6 @@ def _fit(image: Image.Image, processor: ImageProcessor) -> Image.Image:
     sheet = Image.new(image.mode, (processor.resolution, processor.resolution))
     sheet.paste(image, ((sheet.width - image.width) // 2, (sheet.height - image.height) // 2))
     return sheet
+
+
+PROCESSOR = ImageProcessor

@@ -134,3 +134,6 @@ class PointsProcessor(Processor):
                 255
             )
         return picture
+
+
+PROCESSOR = PointsProcessor

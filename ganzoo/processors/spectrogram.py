@@ -163,3 +163,6 @@ def _batches(clips: Iterable[np.ndarray], size: int = 64) -> Iterator[torch.Tens
     clips = iter(clips)
     while batch := list(islice(clips, size)):
         yield torch.from_numpy(np.stack(batch))
+
+
+PROCESSOR = SpectrogramProcessor

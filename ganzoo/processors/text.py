@@ -435,3 +435,6 @@ def _longest(backend: Tokenizer, texts: Sequence[str]) -> int:
             encoded = backend.encode_batch_fast(texts[start : start + _BATCH], add_special_tokens=False)
             longest = max(longest, *(len(row.ids) for row in encoded))
     return min(longest + 1, LONGEST_BY_DEFAULT)
+
+
+PROCESSOR = TextProcessor

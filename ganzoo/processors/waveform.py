@@ -259,3 +259,6 @@ class WaveformProcessor(Processor):
         from ganzoo.sound.drawing import show_waveforms
 
         return show_waveforms(self.to_stored(samples).cpu().numpy())
+
+
+PROCESSOR = WaveformProcessor

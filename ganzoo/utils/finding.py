@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -100,6 +101,26 @@ def things(kind: Kind, modules: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield module.rpartition(".")[2].replace("_", "-"), module
         elif found := several.search(source):
             yield from ((name, module) for name in _keys(source, found.start(), f"{kind.attribute}S"))
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a module, without importing it or the packages around it."""
+    top, *inner = module.split(".")
+    spec = find_spec(top)
+    for part in inner:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+    return Path(spec.origin) if spec is not None and spec.origin and spec.has_location else None
+
+
+def source_of(module: str) -> str:
+    """The source of a module that is not imported for it; empty where there is none to read."""
+    file = file_of(module)
+    try:
+        return file.read_text(encoding="utf-8") if file else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def sources(package: str) -> dict[str, str]:
