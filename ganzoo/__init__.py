@@ -9,6 +9,9 @@ Everything below is imported when it is first touched (PEP 562): `import ganzoo`
 
 from __future__ import annotations
 
+from ganzoo.utils import moved
 from ganzoo.utils.lazy import lazy_package
+
+moved.install()
 
 __getattr__, __dir__, __all__ = lazy_package(__name__, __file__)
