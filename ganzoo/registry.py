@@ -9,25 +9,23 @@ is used, so that `ganzoo list` needs no torch.
 from __future__ import annotations
 
 import ast
-import importlib
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ganzoo.errors import NotFoundError, UserError, did_you_mean
-from ganzoo.utils.finding import source_of
+from ganzoo.utils.finding import import_module, source_of, with_others
 from ganzoo.utils.modalities import check_modality, modalities
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import nn
 
-ENTRY_POINT_GROUP = "ganzoo.families"
+FAMILIES = "ganzoo.families"  # the package, and the entry-point group of others' families
 FAMILIES_FOLDER = Path(__file__).parent / "families"
 
 # A family's networks by role, main network first: a GAN is {"generator", "discriminator"}, an embedder {"classifier"}.
@@ -143,11 +141,10 @@ def get_family(name: str) -> Family:
         NotFoundError: No such family; says which names are close.
     """
     if name not in _registered:
-        module = _builtin_modules().get(name)
-        if module is not None:
-            importlib.import_module(module)
-        elif name in _entry_points():
-            _load_entry_point(_entry_points()[name])
+        if module := _modules().get(name):
+            import_module("family", name, module, FAMILIES)
+            if name not in _registered:
+                raise UserError(f"family {name!r}: {module} was loaded but registers no family of that name")
     if name not in _registered:
         known = _known_names()
         raise NotFoundError(f"unknown family {name!r}.{did_you_mean(name, known)} Known families: {', '.join(known)}")
@@ -199,8 +196,7 @@ def _outline(name: str) -> Outline:
     """Raises NotFoundError for an unknown name, like `get_family`."""
     outline = None
     if name not in _registered:
-        point = _entry_points().get(name)
-        module = _builtin_modules().get(name) or (point and point.module)
+        module = _modules().get(name)
         outline = _read_outline(name, module) if module else None
     if outline is not None:
         return outline
@@ -254,51 +250,25 @@ def _constants(call: ast.expr) -> dict[str, Any]:
 
 
 def _known_names() -> list[str]:
-    return sorted({*_builtin_modules(), *_entry_points(), *_registered})
+    return sorted({*_modules(), *_registered})
 
 
 @cache
-def _builtin_modules() -> dict[str, str]:
-    """Family name -> module, from the file names."""
-    return {
-        path.stem.replace("_", "-"): f"ganzoo.families.{path.parent.name}.{path.stem}"
+def _modules() -> dict[str, str]:
+    """Family name -> module, of the files here and of other packages."""
+    own = (
+        (path.stem.replace("_", "-"), f"{FAMILIES}.{path.parent.name}.{path.stem}")
         for path in sorted(FAMILIES_FOLDER.glob("*/*.py"))
         if not path.stem.startswith("_")
-    }
-
-
-@cache
-def _entry_points() -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        if point.name in _builtin_modules() or (point.name in found and found[point.name].value != point.value):
-            raise UserError(
-                f"the package that provides {point.value} registers family {point.name!r}, which exists already; "
-                "uninstall one of the two or rename its entry point"
-            )
-        found[point.name] = point
-    return found
-
-
-def _load_entry_point(point: EntryPoint) -> None:
-    try:
-        point.load()
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"family {point.name!r}: loading {point.value} failed: {error}") from error
-    if point.name not in _registered:
-        raise UserError(f"family {point.name!r}: {point.value} was loaded but registers no family of that name")
+    )
+    return with_others("family", FAMILIES, own)
 
 
 def _refuse_clash(name: str, record: type) -> None:
     """Two definitions of one name are an error; the same module loaded again (a notebook, a reload) is not."""
     module = record.__module__
     present = _registered.get(name)
-    owner = present.config.__module__ if present else _builtin_modules().get(name)
-    if owner is not None and owner != module:
-        raise UserError(f"family {name!r} is already registered by {owner}; choose another name")
-    point = _entry_points().get(name)
+    owner = present.config.__module__ if present else _modules().get(name)
     # An entry point may name a package whose submodule defines the family.
-    if point is not None and module.partition(".")[0] != point.module.partition(".")[0]:
-        raise UserError(f"family {name!r} already comes from the installed module {point.module}; choose another name")
+    if owner is not None and owner != module and not module.startswith(f"{owner}."):
+        raise UserError(f"family {name!r} is already registered by {owner}; choose another name")

@@ -281,7 +281,11 @@ def test_an_entry_point_may_name_the_package(tmp_path):
 @pytest.mark.parametrize(
     ("files", "entry_points", "message"),
     [
-        ({"other.py": ""}, {"dcgan": "other"}, "other registers family 'dcgan', which exists already"),
+        (
+            {"other.py": ""},
+            {"dcgan": "other"},
+            "family 'dcgan' is defined by ganzoo.families.image.dcgan and by other; uninstall one",
+        ),
         ({"other.py": "1 / 0"}, {"odd": "other"}, "family 'odd': loading other failed: division by zero"),
         ({}, {"odd": "gone"}, "family 'odd': loading gone failed: No module named 'gone'"),
         ({"other.py": ""}, {"odd": "other"}, "family 'odd': other was loaded but registers no family of that name"),
@@ -298,4 +302,4 @@ def test_two_packages_with_one_name_are_refused(tmp_path):
         files = {f"{distribution}.py": FAMILY}
         install(tmp_path, files=files, entry_points={"star-gan": distribution}, distribution=distribution)
     message = run_python("-m", "ganzoo", "list", path=tmp_path, expected=2)
-    assert "registers family 'star-gan', which exists already; uninstall one of the two" in message
+    assert "family 'star-gan' is defined by second and by first; uninstall one of the two" in message

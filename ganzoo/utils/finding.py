@@ -14,13 +14,14 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ganzoo.errors import NotFoundError, UserError, did_you_mean
@@ -55,18 +56,12 @@ class Kind:
             NotFoundError: There is none; says which names are close.
             UserError: Another package's module cannot be imported, or does not hold what its entry point says.
         """
-        module_name = self.module(name)
-        try:
-            module = importlib.import_module(module_name)
-        except Exception as error:
-            if module_name.startswith(f"{self.package}."):
-                raise
-            raise UserError(f"{self.noun} {name!r}: loading {module_name} failed: {error}") from error
+        module = import_module(self.noun, name, self.module(name), self.package)
         several = getattr(module, f"{self.attribute}S", {})
         if name in several:
             return several[name]
         if not hasattr(module, self.attribute):
-            raise UserError(f"{self.noun} {name!r}: {module_name} assigns nothing to {self.attribute}")
+            raise UserError(f"{self.noun} {name!r}: {module.__name__} assigns nothing to {self.attribute}")
         return getattr(module, self.attribute)
 
     def all(self) -> dict[str, Any]:
@@ -136,14 +131,37 @@ def sources(package: str) -> dict[str, str]:
 @cache
 def _modules(kind: Kind) -> dict[str, str]:
     """Name -> module of everything of a kind, built in or of an installed package."""
+    return with_others(kind.noun, kind.package, things(kind, sources(kind.package)))
+
+
+def with_others(noun: str, package: str, own: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Name -> module of a package's own things, and of those that other packages add to it by entry points.
+
+    Raises:
+        UserError: Two modules claim one name.
+    """
     found: dict[str, str] = {}
-    others = ((point.name, point.module) for point in entry_points(group=kind.package))
-    for name, module in (*things(kind, sources(kind.package)), *others):
+    others = ((point.name, point.module) for point in entry_points(group=package))
+    for name, module in (*own, *others):
         if found.setdefault(name, module) != module:
             raise UserError(
-                f"{kind.noun} {name!r} is defined by {found[name]} and by {module}; uninstall one of the two, or rename it"
+                f"{noun} {name!r} is defined by {found[name]} and by {module}; uninstall one of the two, or rename it"
             )
     return found
+
+
+def import_module(noun: str, name: str, module: str, package: str) -> ModuleType:
+    """Imports the module of a thing; what fails in another package than `package` is one sentence.
+
+    Raises:
+        UserError: Loading another package's module failed.
+    """
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        if module.startswith(f"{package}.") or isinstance(error, UserError):
+            raise
+        raise UserError(f"{noun} {name!r}: loading {module} failed: {error}") from error
 
 
 def _keys(source: str, start: int, attribute: str) -> list[str]:

@@ -6,12 +6,40 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ganzoo.data.source import Source
 from ganzoo.recipe.data import DataConfig
 from ganzoo.utils.finding import Kind
 
 READERS = Kind("reader", "ganzoo.data.readers", "READER")
+
+
+@dataclass(frozen=True)
+class Column:
+    """How samples of a kind are known among the columns of a table.
+
+    Attributes:
+        names: What such a column is usually called, the likeliest first.
+        type: The feature of `datasets` that says it by itself, `"Image"`.
+        holds: Whether a column of a usual name can be it, by its feature: `{"_type": "Value", "dtype": "string"}`.
+    """
+
+    names: tuple[str, ...]
+    type: str | None = None
+    holds: Callable[[dict[str, Any]], bool] = lambda feature: True
+
+    def find(self, features: dict[str, dict[str, Any]]) -> str | None:
+        """The likeliest column of a table, or None."""
+        typed = [name for name, feature in features.items() if self.type and feature.get("_type") == self.type]
+        named = [name for name in self.names if name in features and self.holds(features[name])]
+        return next(iter(typed + named), None)
+
+
+def sample_column(features: dict[str, dict[str, Any]]) -> str | None:
+    """The column of a table that holds its samples, by the readers in their order; None where none knows one."""
+    columns = (reader.column.find(features) for reader in READERS.all().values() if reader.column is not None)
+    return next((name for name in columns if name is not None), None)
 
 
 @dataclass(frozen=True)
@@ -27,6 +55,7 @@ class Reader:
             in which it sees most.
         rank: Above the number: 2 of tables, which name everything beside them; 1 of files that are a sample each; 0 of
             lists, which beside such files may be a list of them.
+        column: How such samples are known in a table; None of what never is in one.
     """
 
     files: str
@@ -35,6 +64,7 @@ class Reader:
     open_folder: Callable[[DataConfig, str, Path, str], Source] | None = None
     count: Callable[[Path, Counter[str]], int] = lambda folder, endings: 0
     rank: int = 1
+    column: Column | None = None
 
 
 def reader_of_file(file: Path) -> Reader | None:

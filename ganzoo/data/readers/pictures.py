@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ganzoo.data.readers.base import Reader
+from ganzoo.data.readers.base import Column, Reader
 from ganzoo.data.readers.folders import files_of_split, folder_source
 from ganzoo.data.source import Source
 from ganzoo.recipe.data import DataConfig
@@ -27,5 +27,6 @@ READER = Reader(
     files=f"pictures ({', '.join(sorted(IMAGE_SUFFIXES))})",
     knows=lambda file: file.suffix.lower() in IMAGE_SUFFIXES,
     open_folder=open_image_folder,
+    column=Column(("image", "img", "picture"), type="Image"),
     count=lambda folder, endings: sum(endings[ending] for ending in IMAGE_SUFFIXES),
 )

@@ -6,9 +6,11 @@ lies beside the folders of the classes is one without a label, which the cache l
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
-from ganzoo.data.readers.base import Reader
+from ganzoo.data.readers.base import Column, Reader
 from ganzoo.data.readers.folders import files_of_split, folder_source
 from ganzoo.data.source import Source, named_split, no_split
 from ganzoo.recipe.data import DataConfig
@@ -35,10 +37,17 @@ def open_recording(config: DataConfig, description: str, file: Path, split: str)
     return folder_source(description, split, file.parent, [file], None)
 
 
+def _holds_files(feature: dict[str, Any]) -> bool:
+    """Bytes, or records with them and a path, as `datasets` stores files; without its own metadata, or with metadata that
+    does not say what they are."""
+    return "bytes" in feature or re.match(r"struct<.*\bbytes: |(large_)?binary", str(feature.get("dtype"))) is not None
+
+
 READER = Reader(
     files=f"recordings ({', '.join(sorted(AUDIO_SUFFIXES))})",
     knows=lambda file: file.suffix.lower() in AUDIO_SUFFIXES,
     open_file=open_recording,
     open_folder=open_audio_folder,
+    column=Column(("audio", "recording", "speech"), type="Audio", holds=_holds_files),
     count=lambda folder, endings: sum(endings[ending] for ending in AUDIO_SUFFIXES),
 )

@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 
 from ganzoo.data.lines import MAX_LINE, lines
 from ganzoo.data.readers.base import Reader
-from ganzoo.data.readers.tables import LABEL_COLUMNS, TEXT_COLUMNS, check_column
+from ganzoo.data.readers.tables import LABEL_COLUMNS, check_column
 from ganzoo.data.source import Source, ending, files_by_split, hash_files, named_split, no_split
 from ganzoo.errors import UserError, shorten
 from ganzoo.recipe.data import DataConfig
 
 logger = logging.getLogger(__name__)
 
+TEXT_COLUMNS = ("text", "sentence", "caption", "captions")
 MAX_CLASSES = 10_000
 MAX_ARRAY = 256 << 20  # characters of a JSON array, which is read whole
 KEYED = 1000  # objects whose keys are the known columns

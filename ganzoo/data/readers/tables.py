@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganzoo.data.readers.base import Reader
+from ganzoo.data.readers.base import Reader, sample_column
 from ganzoo.data.source import Source, first_line, hash_files, is_visible_file, named_split, no_split, split_of
 from ganzoo.errors import GanzooError, NotFoundError, UserError, did_you_mean, require
 from ganzoo.recipe.data import DataConfig
@@ -22,9 +22,6 @@ from ganzoo.recipe.data import DataConfig
 if TYPE_CHECKING:
     import pyarrow
 
-IMAGE_COLUMNS = ("image", "img", "picture")
-AUDIO_COLUMNS = ("audio", "recording", "speech")
-TEXT_COLUMNS = ("text", "sentence", "caption", "captions")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 LOCAL_COPY = "name a local copy: data.path=LOCAL_COPY (sample and evaluate: --data LOCAL_COPY)"
 ROWS_AT_A_TIME = 64  # bounds the memory of reading: 64 large photographs are about 100 MB
@@ -169,19 +166,13 @@ def _sample_column(config: DataConfig, description: str, features: dict[str, dic
     if config.sample_column is not None:
         check_column("sample_column", config.sample_column, description, features)
         return config.sample_column
-    images, recordings = (
-        [name for name, feature in features.items() if feature.get("_type") == kind] for kind in ("Image", "Audio")
-    )
-    texts = [name for name in TEXT_COLUMNS if name in features and _holds_text(features[name])]
-    images += [name for name in IMAGE_COLUMNS if name in features]
-    recordings += [name for name in AUDIO_COLUMNS if name in features and _holds_files(features[name])]
-    found = images + recordings + texts
-    if not found:
+    found = sample_column(features)
+    if found is None:
         raise UserError(
             f"{description} holds no recordings and has no image or text column; name the one with the samples by "
             f"data.sample_column (there is {', '.join(features)})."
         )
-    return found[0]
+    return found
 
 
 def _label_column(config: DataConfig, description: str, features: dict[str, dict[str, Any]]) -> str | None:
@@ -193,16 +184,6 @@ def _label_column(config: DataConfig, description: str, features: dict[str, dict
     classes = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
     integers = [name for name in LABEL_COLUMNS if name in features and _holds_labels(features[name])]
     return next(iter(classes + integers), None)
-
-
-def _holds_text(feature: dict[str, Any]) -> bool:
-    return str(feature.get("dtype")) in ("string", "large_string", "string_view")
-
-
-def _holds_files(feature: dict[str, Any]) -> bool:
-    """Bytes, or records with them and a path, as `datasets` stores files; without its own metadata, or with metadata that
-    does not say what they are."""
-    return "bytes" in feature or re.match(r"struct<.*\bbytes: |(large_)?binary", str(feature.get("dtype"))) is not None
 
 
 def _holds_labels(feature: dict[str, Any]) -> bool:

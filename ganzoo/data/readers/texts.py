@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ganzoo.data.lines import is_text, lines
-from ganzoo.data.readers.base import Reader
-from ganzoo.data.readers.records import has_names, open_records
+from ganzoo.data.readers.base import Column, Reader
+from ganzoo.data.readers.records import TEXT_COLUMNS, has_names, open_records
 from ganzoo.data.source import Source, ending, files_by_split, hash_files, named_split, no_split
 from ganzoo.errors import UserError
 from ganzoo.recipe.data import DataConfig
@@ -124,6 +124,10 @@ def _open_folder(config: DataConfig, description: str, folder: Path, split: str)
     return open_texts(config, description, files, split, class_names)
 
 
+def _holds_text(feature: dict[str, Any]) -> bool:
+    return str(feature.get("dtype")) in ("string", "large_string", "string_view")
+
+
 READER = Reader(
     files="text (.txt, .md, .tsv or without an ending, each also as .gz)",
     knows=is_lines,
@@ -133,4 +137,5 @@ READER = Reader(
     open_folder=_open_folder,
     count=lambda folder, endings: sum(map(len, text_files(folder)[0].values())),
     rank=0,
+    column=Column(TEXT_COLUMNS, holds=_holds_text),
 )
