@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
+from ganzoo.version import install_command
+
 MAX_MESSAGE = 4000
 
 
@@ -96,5 +98,5 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
         package = module.partition(".")[0]
         state = "is not installed" if isinstance(error, ModuleNotFoundError) else f"does not load ({error})"
         raise MissingPackageError(
-            f"{purpose} needs the package '{package}', which {state}; install it with: pip install 'ganzoo[{extra}]'"
+            f"{purpose} needs the package '{package}', which {state}; install it with: {install_command(extra)}"
         ) from error

@@ -1,3 +1,13 @@
-"""The version of this library, in one place."""
+"""The version of this library, and the name that package indexes know it by, each in one place."""
+
+from __future__ import annotations
 
 __version__ = "0.1.0"
+
+# The package to import is `ganzoo`; on PyPI that name belongs to a stranger's.
+DISTRIBUTION = "torch-ganzoo"
+
+
+def install_command(extra: str | None = None) -> str:
+    """Returns the line that installs ganzoo, with the optional packages of `extra`."""
+    return f"pip install {DISTRIBUTION}" if extra is None else f'pip install "{DISTRIBUTION}[{extra}]"'

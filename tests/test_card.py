@@ -12,10 +12,11 @@ from huggingface_hub import ModelCard
 from places import ROOT
 
 from ganzoo.errors import UserError
-from ganzoo.hub.card import CardData, address_card, render_card, write_card
+from ganzoo.hub.card import CardData, _signed, address_card, render_card, write_card
 from ganzoo.hub.metadata import PIPELINE_TAGS, check_card, split_card
 from ganzoo.hub.words import PIPELINE_TAG
 from ganzoo.recipe.licences import LICENSES
+from ganzoo.version import DISTRIBUTION
 
 METRIC = {
     "name": "frechet_distance",
@@ -131,6 +132,17 @@ def test_pushed_card_names_its_repository():
     assert there == render_card(card_data(**sound, name="mine", repo_id="me/mine")) != here
     edited = here.replace("It knows nothing but", "It knows")
     assert address_card(edited, "me/mine") == edited
+
+
+@pytest.mark.parametrize(("modality", "extra"), [("image", ""), ("audio", "[audio]")])
+def test_pushed_card_of_former_days_installs_the_right_package(modality, extra):
+    kind = {"modality": modality, "kind": "vocoder" if extra else "gan", "repo_id": "me/mine"}
+    today = render_card(card_data(**kind))
+    metadata, _, body = today.rpartition("---\n\n")
+    text = body[: body.index("<!--")].replace(f"{DISTRIBUTION}{extra}", f"ganzoo{extra}")
+    assert f"ganzoo{extra}" in text and DISTRIBUTION not in text
+    former = f"{metadata}---\n\n{_signed(text)}"
+    assert address_card(former, "me/mine") == today
 
 
 def test_metric_that_is_not_a_number_stays_out_of_the_metadata():

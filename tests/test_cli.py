@@ -19,6 +19,7 @@ from PIL import Image
 import ganzoo
 from ganzoo.cli import COMMANDS, run
 from ganzoo.errors import GanzooError
+from ganzoo.version import DISTRIBUTION
 
 GANZOO = [sys.executable, "-m", "ganzoo"]
 TINY = [
@@ -410,4 +411,4 @@ def test_a_missing_package_is_named_with_the_command(inside, tiny_checkpoint, mi
     assert done.returncode == 1, done.stderr
     (message,) = done.stderr.splitlines()
     assert message.startswith("ganzoo: ") and f"the package '{package}', which is not installed" in message
-    assert "pip install 'ganzoo[" in message and "Traceback" not in message
+    assert f'pip install "{DISTRIBUTION}[' in message and "Traceback" not in message

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from ganzoo.data import open_source
 from ganzoo.errors import MissingPackageError, NotFoundError, UserError
 from ganzoo.recipe.data import DataConfig
+from ganzoo.version import DISTRIBUTION
 
 FEATURES = {"image": {"_type": "Image"}, "label": {"names": ["cat", "dog", "owl"], "_type": "ClassLabel"}}
 
@@ -121,7 +122,7 @@ def test_a_missing_package_is_named(module, config, purpose, monkeypatch, tmp_pa
     monkeypatch.chdir(tmp_path)
     Path("train.parquet").touch()
     monkeypatch.setitem(sys.modules, module, None)  # what Python itself does for "not there"
-    with pytest.raises(MissingPackageError, match=rf"{purpose} needs .* pip install 'ganzoo\[train\]'"):
+    with pytest.raises(MissingPackageError, match=rf'{purpose} needs .* pip install "{DISTRIBUTION}\[train\]"'):
         open_source(DataConfig(**config)).iterate()
 
 

@@ -19,6 +19,7 @@ import ganzoo
 from ganzoo.registry import list_families
 from ganzoo.utils.lazy import public_names
 from ganzoo.utils.modalities import modalities
+from ganzoo.version import install_command
 
 PACKAGE = Path(ganzoo.__file__).parent
 HEAVY = (
@@ -180,7 +181,7 @@ def test_broken_optional_packages_do_no_harm(tmp_path):
     shown = python(TRAINS_ON_PICTURES, *folders, PYTHONPATH=path, GANZOO_CACHE=str(tmp_path / "cache"))
     report, message = shown.splitlines()
     assert report == "True"
-    assert "'datasets', which does not load (libdatasets.so" in message and "pip install 'ganzoo[train]'" in message
+    assert "'datasets', which does not load (libdatasets.so" in message and install_command("train") in message
 
 
 def test_transformers_works_beside_a_broken_torchaudio(tmp_path):
@@ -235,7 +236,8 @@ processors augmentation
 nn sound recipe
 registry
 utils
-errors version
+errors
+version
 """
 HEIGHTS = {place: height for height, line in enumerate(reversed(PLACES.split("\n"))) for place in line.split()}
 

@@ -20,6 +20,7 @@ from ganzoo.pipelines import ClassifierPipeline, GANPipeline
 from ganzoo.processors import SpectrogramProcessor
 from ganzoo.registry import get_family
 from ganzoo.sound.recording import Recording
+from ganzoo.version import install_command
 
 LENGTH, RATE, LATENT_DIM = 1024, 2000, 8
 TINY = {"length": LENGTH, "sampling_rate": RATE, "width": 4, "latent_dim": LATENT_DIM}
@@ -212,8 +213,8 @@ def test_the_cards_snippet_writes_what_it_says(checkpoint, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("kind", "task", "tag", "install", "call"),
     [
-        ("vocoder", "audio-to-audio", "neural-vocoder", 'pip install "ganzoo[audio]"', 'pipe("recording.wav")'),
-        ("classifier", "audio-classification", "audio", "pip install ganzoo", 'classifier(["recording.wav"])'),
+        ("vocoder", "audio-to-audio", "neural-vocoder", install_command("audio"), 'pipe("recording.wav")'),
+        ("classifier", "audio-classification", "audio", install_command(), 'classifier(["recording.wav"])'),
     ],
 )
 def test_cards_of_other_models_of_sound(kind, task, tag, install, call):

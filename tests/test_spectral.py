@@ -25,6 +25,7 @@ from ganzoo.sound.spectral import (
     resample,
     stft_magnitude,
 )
+from ganzoo.version import install_command
 
 HIFIGAN = MelConfig()
 SMALL = MelConfig(sampling_rate=8000, n_fft=256, hop_length=64, win_length=200, n_mels=20, f_min=50, f_max=3800)
@@ -394,4 +395,4 @@ def test_where_torchaudio_does_not_load(tmp_path):
     sentences = result.stdout.splitlines()
     causes = [cause for cause in ("libc10_cuda.so", "different CUDA versions", "is not installed") for _ in range(3)]
     for sentence, cause in zip(sentences, causes, strict=True):
-        assert cause in sentence and "torchaudio" in sentence and "pip install 'ganzoo[audio]'" in sentence
+        assert cause in sentence and "torchaudio" in sentence and install_command("audio") in sentence

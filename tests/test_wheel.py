@@ -1,11 +1,14 @@
 """What a user of the wheel gets: the package with recipes, catalogue and templates, and none of the rest."""
 
+import re
 import subprocess
 import sys
 import zipfile
 
 import pytest
 from places import ROOT
+
+from ganzoo.version import DISTRIBUTION
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +46,21 @@ def test_wheel_works_away_from_the_checkout(unpacked, tmp_path):
     assert where.startswith(str(unpacked))
     assert recipe.startswith("dcgan-digits ")
     assert width == "4"
+
+
+def test_the_name_of_the_distribution_is_that_of_the_project():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.findall(r'^name = "([\w-]+)"', project, re.MULTILINE) == [DISTRIBUTION]
+    assert re.findall(r'^dev = \["([\w-]+)\[', project, re.MULTILINE) == [DISTRIBUTION]
+
+
+HINT = re.compile(r"""pip install (?:-U |--upgrade )?["']?([A-Za-z][\w.-]*)""")
+
+
+def test_no_hint_installs_a_package_of_somebody_else():
+    """On the package index, the name `ganzoo` is a stranger's: hints come from `ganzoo.version.install_command`."""
+    assert HINT.findall("pip install ganzoo; pip install -U 'ganzoo[x]'; pip install -e .") == ["ganzoo", "ganzoo"]
+    for folder in ("", "ganzoo", "hub", "docs", "recipes", "benchmarks"):
+        for path in (ROOT / folder).rglob("*") if folder else ROOT.iterdir():
+            if path.is_file() and path.suffix in {"", ".py", ".md", ".toml", ".yaml", ".template", ".json"}:
+                assert set(HINT.findall(path.read_text(encoding="utf-8"))) <= {DISTRIBUTION}, path

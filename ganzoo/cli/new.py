@@ -111,7 +111,7 @@ def _for_package(root: Path, family: str, modality: str) -> tuple[dict[Path, str
 
 def _names(family: str, modality: str, *, train: str) -> dict[str, str]:
     """What the templates fill in, e.g. my-gan, MyGan, my_gan, ganzoo_my_gan."""
-    from ganzoo.version import __version__
+    from ganzoo.version import DISTRIBUTION, __version__
 
     module = family.replace("-", "_")
     class_name = "".join(part.capitalize() for part in family.split("-"))
@@ -126,6 +126,7 @@ def _names(family: str, modality: str, *, train: str) -> dict[str, str]:
         "arguments": (_templates(modality) / "arguments.txt").read_text(encoding="utf-8").strip(),
         "paper": PLACEHOLDER_PAPER,
         "train": train,
+        "ganzoo": DISTRIBUTION,
         "version": __version__,
     }
 

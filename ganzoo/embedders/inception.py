@@ -12,6 +12,7 @@ from ganzoo.embedders.base import Embedding, _device
 from ganzoo.embedders.pixels import fit_images
 from ganzoo.embedders.validation import check_images
 from ganzoo.errors import GanzooError, require
+from ganzoo.version import install_command
 
 
 class InceptionEmbedder:
@@ -45,7 +46,7 @@ class InceptionEmbedder:
             raise GanzooError(
                 f"the Inception weights cannot be downloaded from {package.URL_INCEPTION_V3} ({error}); connect to "
                 "the internet, or choose the embedder 'pixels' or a classifier checkpoint; 'inception' also needs: "
-                'pip install "ganzoo[inception]"'
+                f"{install_command('inception')}"
             ) from error
         except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
             file = Path(torch.hub.get_dir(), "checkpoints", package.URL_INCEPTION_V3.rpartition("/")[2])

@@ -23,6 +23,7 @@ from ganzoo.metrics.records import TrainingFacts
 from ganzoo.utils.files import read_text, write_text
 from ganzoo.utils.layout import CARD_FILE
 from ganzoo.utils.resources import resource
+from ganzoo.version import DISTRIBUTION
 
 TEMPLATE_FILE = "card_template.md"
 # What ganzoo writes; whatever else a person put into the metadata stays there.
@@ -40,6 +41,9 @@ OWN_KEYS = (
 MAX_SENTENCE = 300
 
 _MARKER = re.compile(r"<!-- written by ganzoo[^>]*sha256:([0-9a-f]{64}) -->\s*\Z")
+
+# The line of cards written before the distribution had a name of its own.
+_FORMER_INSTALL = re.compile(r'^(pip install "?)ganzoo\b', re.MULTILINE)
 
 _LOAD = 'pipe = ganzoo.from_pretrained("{source}")'
 _LOAD_CLASSIFIER = 'classifier = ganzoo.from_pretrained("{source}")'
@@ -199,6 +203,7 @@ def address_card(text: str, repo_id: str) -> str:
         return text
     head, told = text[: len(text) - len(body)], body[: marker.start()]
     told = re.sub(r'from_pretrained\("[^"]*"\)', lambda _: f'from_pretrained("{repo_id}")', told)
+    told = _FORMER_INSTALL.sub(rf"\1{DISTRIBUTION}", told)
     told = re.sub(r'src="(?!https:)', lambda _: f'src="{_files_of(repo_id)}', told)
     return head + _signed(told)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ganzoo.version import install_command
+
 # (modality, kind) -> the Hub's task. It has none for audio that is made from nothing: those cards go by their tags.
 PIPELINE_TAG = {
     ("image", "gan"): "unconditional-image-generation",
@@ -22,11 +24,11 @@ EXTRA_TAGS = {
 }
 
 
-INSTALL = "pip install ganzoo"
+INSTALL = install_command()
 
 
 # To copy a recording, a vocoder makes its mel spectrogram, by the filters of torchaudio.
-INSTALLS = {("audio", "vocoder"): 'pip install "ganzoo[audio]"'}
+INSTALLS = {("audio", "vocoder"): install_command("audio")}
 
 
 _FLOOR_NOTE = "The floor is what real data scores against other real data under the same protocol."

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ganzoo.errors import MissingPackageError, UserError
 from ganzoo.utils.validation import explain
+from ganzoo.version import install_command
 
 POWER_FLOOR = 1e-9  # under the square root, for its gradient at silence
 MEL_FLOOR = 1e-5  # under the logarithm
@@ -101,7 +102,7 @@ def require_torchaudio() -> ModuleType:
         state = "is not installed" if isinstance(error, ModuleNotFoundError) else f"does not load ({error})"
         raise MissingPackageError(
             f"mel spectrograms and resampling need torchaudio, which {state}; install torch and torchaudio of one version "
-            "and one CUDA version, e.g. with: pip install 'ganzoo[audio]' -c constraints.txt"
+            f"and one CUDA version, e.g. with: {install_command('audio')} -c constraints.txt"
         ) from error
     return torchaudio
 
