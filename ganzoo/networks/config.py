@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from ganzoo.errors import UserError
+from ganzoo.utils.exact import Exact
 from ganzoo.utils.layout import MODEL_TYPE
 from ganzoo.utils.validation import explain
 
@@ -18,14 +19,12 @@ if TYPE_CHECKING:
     from ganzoo.processors import Processor
 
 
-class GANConfig(BaseModel):
+class GANConfig(Exact):
     """Base of every family's config. Unknown keys, wrong types and values out of bounds are errors.
 
     A subclass declares one field for each thing that a person may want to change, with a bound on every number: the
     bounds are what keeps a hostile `config.json` from allocating more than a real model would.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     family: ClassVar[str] = ""
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from ganzoo.errors import CheckpointError, UserError, did_you_mean
+from ganzoo.utils.exact import Exact
 from ganzoo.utils.files import write_bytes
 from ganzoo.utils.layout import PROCESSOR_FILE
 from ganzoo.utils.modalities import PROCESSORS
@@ -23,13 +24,11 @@ if TYPE_CHECKING:
     from ganzoo.utils.files import Files
 
 
-class Processor(BaseModel):
+class Processor(Exact):
     """Both directions of a representation: raw data -> stored array -> network space -> something a person sees or hears.
 
     `encode` runs once per sample, when the data cache is built; `normalize` runs every step, on the device.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     processor_type: ClassVar[str] = ""
     modality: ClassVar[str] = ""

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ganzoo.errors import UserError
+from ganzoo.recipe.section import Section
 
 
-class DataConfig(BaseModel):
+class DataConfig(Section):
     """Which samples a run sees, and how they are varied.
 
     Names are resolved in one order: `path`, when given, is read from this machine and `dataset` only says what it is a
     copy of; otherwise `dataset` is a built-in set or a data set of the Hugging Face Hub.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     dataset: str = Field(
         default="digits",

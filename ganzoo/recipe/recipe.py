@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ganzoo.errors import UserError
@@ -14,6 +13,7 @@ from ganzoo.recipe.data import DataConfig
 from ganzoo.recipe.objective import AnyObjective, read_objective
 from ganzoo.recipe.section import Section
 from ganzoo.recipe.sections import CardConfig, EvaluationConfig, OptimizerConfig, PhaseConfig, TrainingConfig
+from ganzoo.utils.safe_yaml import dump_yaml
 from ganzoo.utils.validation import explain
 
 _NAME = r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$"
@@ -98,4 +98,4 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         """The recipe with every value written out, as it is saved with a run and a checkpoint."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+        return dump_yaml(self.model_dump(mode="json"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from ganzoo.utils.exact import Exact
 
 Positive = Annotated[int, Field(ge=1, le=10**12)]
 
 
-class Section(BaseModel):
-    """Unknown keys, NaN and infinity are refused; a section never changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class Section(Exact):
+    """A part of a recipe."""

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
 from ganzoo.errors import MissingPackageError, UserError
+from ganzoo.utils.exact import Exact
 from ganzoo.utils.validation import explain
 from ganzoo.version import install_command
 
@@ -37,10 +38,8 @@ _KERNEL = {
 MAX_RATIO_TERM = 2000
 
 
-class MelConfig(BaseModel):
+class MelConfig(Exact):
     """A mel front end. The defaults are HiFi-GAN's (config_v1.json)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     sampling_rate: int = Field(22_050, ge=1000, le=384_000, description="Samples a second, in Hz.")
     n_fft: int = Field(1024, ge=16, le=2**15, description="Length of a transform, in samples.")

@@ -9,6 +9,12 @@ from pydantic import BaseModel, ValidationError
 from ganzoo.errors import did_you_mean, shorten
 
 MAX_PROBLEMS = 6
+# pydantic's word for what is wrong -> ours, where ours says more.
+_WORDS = {
+    "int_type": "must be a whole number, in decimal digits (1000, or 1e3)",
+    "float_type": "must be a number, in decimal digits (0.001, or 1e-3)",
+    "bool_type": "must be true or false",
+}
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
@@ -26,7 +32,7 @@ def _explain_one(item: Any, model: type[BaseModel]) -> str:
         return f"unknown key {shorten(path)}.{did_you_mean(location[-1], fields)}{allowed}"
     if item["type"] == "missing":
         return f"missing key '{path}'"
-    message = item["msg"].removeprefix("Value error, ")
+    message = _WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
     message = f"{message[:1].lower()}{message[1:]}"
     return f"{path}={shorten(item.get('input'))}: {message}" if path else message
 
