@@ -37,7 +37,7 @@ from ganzoo.processors import Processor as Processor
 from ganzoo.processors import SpectrogramProcessor as SpectrogramProcessor
 from ganzoo.processors import TextProcessor as TextProcessor
 from ganzoo.processors import WaveformProcessor as WaveformProcessor
-from ganzoo.recipe.reading import list_recipes as list_recipes
+from ganzoo.recipe.names import list_recipes as list_recipes
 from ganzoo.recipe.reading import load_recipe as load_recipe
 from ganzoo.recipe.recipe import Recipe as Recipe
 from ganzoo.registry import Family as Family

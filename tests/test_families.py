@@ -35,7 +35,8 @@ from ganzoo.objectives.gumbel import relaxed_sequences
 from ganzoo.objectives.likelihood import LikelihoodConfig
 from ganzoo.pipelines import GANPipeline, pipeline_class
 from ganzoo.pipelines.generation import Samples
-from ganzoo.recipe.reading import list_recipes, load_recipe
+from ganzoo.recipe.names import list_recipes
+from ganzoo.recipe.reading import load_recipe
 from ganzoo.recipe.recipe import Recipe
 from ganzoo.registry import family_modality, get_family, list_families
 from ganzoo.training.trainer import sum_terms

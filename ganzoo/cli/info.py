@@ -14,7 +14,7 @@ from ganzoo.errors import NotFoundError, did_you_mean
 def command(name: str) -> None:
     """Show what is known of NAME: a model (folder, catalogue name, org/name), a family, or a recipe."""
     from ganzoo.checkpoints.catalogue import catalogue
-    from ganzoo.recipe.reading import list_recipes
+    from ganzoo.recipe.names import list_recipes
     from ganzoo.registry import list_families
 
     families, recipes = list_families(kind="all"), list_recipes()
@@ -47,7 +47,8 @@ def _family(name: str) -> None:
 
 
 def _recipe(name: str) -> None:
-    from ganzoo.recipe.reading import find_recipe, load_recipe
+    from ganzoo.recipe.names import find_recipe
+    from ganzoo.recipe.reading import load_recipe
     from ganzoo.recipe.recipe import Recipe
 
     recipe = load_recipe(name)

@@ -13,20 +13,15 @@ import click
 def command(modality: str | None, as_json: bool) -> None:
     """List pretrained models, families and recipes."""
     from ganzoo.checkpoints.catalogue import catalogue
+    from ganzoo.recipe.names import recipe_files
     from ganzoo.registry import family_modality, family_summary, list_families
-    from ganzoo.utils.resources import resource
 
     models = [entry for entry in catalogue().values() if modality in (None, entry.modality)]
     families = [
         {"name": name, "modality": family_modality(name), "summary": family_summary(name)}
         for name in list_families(modality=modality, kind="all")
     ]
-    root = resource("recipes")
-    recipes = [
-        {"name": path.stem, "modality": path.parent.name}
-        for path in sorted(root.rglob("*.yaml"))
-        if modality in (None, path.parent.name)
-    ]
+    recipes = [{"name": name, "modality": file.parent.name} for name, file in recipe_files(modality).items()]
     if as_json:
         from dataclasses import asdict
 

@@ -41,7 +41,7 @@ def command(family: str, modality: str, package: Path | None) -> None:
 
 
 def _check(family: str, modality: str) -> None:
-    from ganzoo.recipe.reading import list_recipes
+    from ganzoo.recipe.names import list_recipes
     from ganzoo.registry import check_family_name, list_families
     from ganzoo.utils.modalities import check_modality
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from ganzoo.recipe.recipe import Recipe
 
 
 @click.command(name="train")
@@ -24,14 +27,16 @@ def command(recipe: str, overrides: tuple[str, ...], output: Path | None, resume
 
     `ganzoo info RECIPE` shows every key with its meaning.
     """
-    from ganzoo.recipe.reading import parse_overrides
+    from ganzoo.recipe.reading import load_recipe, parse_overrides
     from ganzoo.training import train
     from ganzoo.training.distributed import World
+    from ganzoo.training.run import run_folder
 
-    changes = parse_overrides(overrides)
+    loaded = load_recipe(recipe, parse_overrides(overrides))
+    folder = run_folder(loaded, output, resume=resume)  # before anything is built
     if not quiet and not resume:
-        _announce(recipe, changes)
-    run = train(recipe, output=output, resume=resume, quiet=quiet, **changes)
+        _announce(loaded)
+    run = train(loaded, output=folder, resume=resume, quiet=quiet)
     if not World.from_environment().is_main:
         return 0  # the first process speaks for all
     if not run.finished:
@@ -49,14 +54,13 @@ def command(recipe: str, overrides: tuple[str, ...], output: Path | None, resume
     return 0
 
 
-def _announce(recipe: str, changes: dict[str, Any]) -> None:
+def _announce(recipe: Recipe) -> None:
     """Says how long a run of several phases will take: some are over in minutes, some go on for days."""
-    from ganzoo.recipe.reading import load_recipe
     from ganzoo.training.devices import resolve_device
     from ganzoo.training.distributed import World
     from ganzoo.training.estimate import describe, estimate_seconds
 
-    loaded, world = load_recipe(recipe, changes), World.from_environment()
-    if loaded.phases and world.is_main:
-        device = resolve_device(loaded.training.device, world)
-        click.echo(f"{loaded.name} takes {describe(estimate_seconds(loaded, device))}", err=True)
+    world = World.from_environment()
+    if recipe.phases and world.is_main:
+        device = resolve_device(recipe.training.device, world)
+        click.echo(f"{recipe.name} takes {describe(estimate_seconds(recipe, device))}", err=True)

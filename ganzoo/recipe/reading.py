@@ -11,10 +11,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ganzoo.errors import NotFoundError, UserError, did_you_mean, shorten
+from pydantic import BaseModel
+
+from ganzoo.errors import NotFoundError, UserError, shorten
+from ganzoo.recipe.names import find_recipe
 from ganzoo.recipe.recipe import _NAME, Recipe
-from ganzoo.utils.resources import resource
 from ganzoo.utils.safe_yaml import MAX_YAML_CHARACTERS, load_yaml
+from ganzoo.utils.validation import models_in
 
 
 def load_recipe(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -34,32 +37,11 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
         path = find_recipe(source)
         values, where = _read_yaml(path), str(source)
         values = _with_base(values, path, seen=(path,))
-    for key, value in (overrides or {}).items():
+    values = _with_stated_type(values)
+    for key, value in sorted((overrides or {}).items(), key=_rank):
         _set(values, key, value)
     values = _with_family_objective(values, where)
     return Recipe.from_dict(values, where=where)
-
-
-def find_recipe(source: str | Path) -> Path:
-    """The file of a recipe, by path or by name."""
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
-            return path
-        raise NotFoundError(f"there is no recipe file {path}")
-    known = {found.stem: found for found in sorted(resource("recipes").rglob("*.yaml"))}
-    if str(source) not in known:
-        raise NotFoundError(
-            f"unknown recipe {str(source)!r}.{did_you_mean(str(source), known)} "
-            f"Recipes: {', '.join(sorted(known))}; or give the path of a .yaml file"
-        )
-    return known[str(source)]
-
-
-def list_recipes(*, modality: str | None = None) -> list[str]:
-    """Names of the recipes that come with ganzoo, sorted."""
-    folder = resource("recipes") / modality if modality else resource("recipes")
-    return sorted(path.stem for path in folder.rglob("*.yaml"))
 
 
 def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
@@ -103,63 +85,105 @@ def _with_base(values: dict[str, Any], path: Path, *, seen: tuple[Path, ...]) ->
     base_path = neighbour if neighbour.is_file() else find_recipe(base)
     if base_path in seen:
         raise UserError(f"recipe {path}: 'base' goes round in a circle through {base_path}")
-    return _merge(_with_base(_read_yaml(base_path), base_path, seen=(*seen, base_path)), values)
+    below = _with_stated_type(_with_base(_read_yaml(base_path), base_path, seen=(*seen, base_path)))
+    return _merge(below, values)
 
 
-def _merge(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], values: dict[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
     merged = dict(base)
     for key, value in values.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        # A section of another type has other keys: nothing of the base's fits.
-        other = both and "type" in value and value["type"] != merged[key].get("type", value["type"])
-        merged[key] = _merge(merged[key], value) if both and not other else value
+        inner = (*path, key)
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            value = _merge(_begun(merged[key], value, inner), value, inner)
+        merged[key] = value
     return merged
+
+
+def _begun(section: dict[str, Any], values: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    """What `values` are laid over: the section; nothing, if their `type` is another than its own, whose keys are others."""
+    if "type" not in values:
+        return section
+    return section if values["type"] == section.get("type", _default_type(path, values["type"])) else {}
+
+
+def _default_type(path: tuple[str, ...], otherwise: Any) -> Any:
+    """The type of a section that does not say it."""
+    models: list[type[BaseModel]] = [Recipe]
+    for part in path:
+        fields = [model.model_fields[part] for model in models if part in model.model_fields]
+        models = [inner for field in fields for inner in models_in(field.annotation)] if fields else models
+    defaults = [model.model_fields["type"].default for model in models if "type" in model.model_fields]
+    return defaults[0] if len(defaults) == 1 and isinstance(defaults[0], str) else otherwise
+
+
+def _rank(override: tuple[str, Any]) -> tuple[int, bool]:
+    """Whole sections before what is in them, and of that the `type` first: the order of overrides does not matter."""
+    *sections, last = override[0].split(".")
+    return len(sections), last != "type"
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
-    current: Any = values
+    holder: Any = values
+    place: Any = None
     for position, section in enumerate(sections):
-        if isinstance(current, list):
-            current = _item(current, section, key)
-            continue
-        if current.get(section) is None:
-            current[section] = {}
+        if isinstance(holder, list):
+            place = _index(holder, section, key)
+        else:
+            place = section
+            if holder.get(section) is None:
+                holder[section] = {}
         # Copied on the way down: the caller's mapping is not ours to change.
-        current[section] = list(current[section]) if isinstance(current[section], list | tuple) else current[section]
-        if not isinstance(current[section], dict | list):
+        inner = holder[place]
+        if not isinstance(inner, Mapping | list | tuple):
             raise UserError(f"cannot set {key}: {'.'.join(sections[: position + 1])} is a value, not a section")
-        if isinstance(current[section], dict):
-            current[section] = dict(current[section])
-        current = current[section]
-    if isinstance(current, list):
+        holder[place] = dict(inner) if isinstance(inner, Mapping) else list(inner)
+        above, holder = holder, holder[place]
+    if isinstance(holder, list):
         raise UserError(
             f"cannot set {key}: name a key of one of the list's items, as in objective.penalties.0.weight=10"
         )
-    current[last] = value
+    if last == "type" and sections:
+        holder = above[place] = dict(_begun(holder, {"type": value}, tuple(sections)))
+    holder[last] = value
 
 
-def _item(items: list[Any], index: str, key: str) -> Any:
+def _index(items: list[Any], index: str, key: str) -> int:
     if not index.isdigit() or int(index) >= len(items):
         raise UserError(f"cannot set {key}: the list has {len(items)} items, {index!r} is none of them")
-    items[int(index)] = dict(items[int(index)])
-    return items[int(index)]
+    return int(index)
+
+
+def _with_stated_type(values: dict[str, Any]) -> dict[str, Any]:
+    """Says the type of an objective that is stated without one, the family's: another `type` then starts it anew."""
+    stated = values.get("objective")
+    if not isinstance(stated, Mapping) or not stated:
+        return values
+    try:
+        own = _family_objective(values)
+    except NotFoundError:  # an override may name another family
+        return values
+    return {**values, "objective": {"type": own["type"], **stated}} if own else values
 
 
 def _with_family_objective(values: dict[str, Any], where: str) -> dict[str, Any]:
     """Puts the family's own objective under the recipe's, if the recipe's `type` is the same or left out."""
-    family = (values.get("model") or {}).get("family") if isinstance(values.get("model"), Mapping) else None
-    stated = values.get("objective") or {}
-    if not isinstance(family, str) or not isinstance(stated, Mapping):
-        return values
-    from ganzoo.registry import get_family
-
     try:
-        objective = {"type": "adversarial", **get_family(family).objective}
+        objective = _family_objective(values)
     except NotFoundError as error:
         raise NotFoundError(f"{where}: {error}") from None
-    if stated.get("type", objective["type"]) != objective["type"]:
+    stated = values.get("objective") or {}
+    if not objective or not isinstance(stated, Mapping) or stated.get("type", objective["type"]) != objective["type"]:
         return values
     if "loss" in stated:  # the rest was chosen for another loss
         objective = {"type": objective["type"]}
     return {**values, "objective": {**objective, **stated}}
+
+
+def _family_objective(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The objective that the recipe's family comes with; None if the recipe names none."""
+    from ganzoo.registry import get_family
+
+    model = values.get("model")
+    family = model.get("family") if isinstance(model, Mapping) else None
+    return {"type": "adversarial", **get_family(family).objective} if isinstance(family, str) else None

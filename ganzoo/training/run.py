@@ -90,15 +90,25 @@ def train(
     loaded = load_recipe(recipe, overrides)
     world = World.from_environment()
     device = resolve_device(loaded.training.device, world)
-    folder = Path(output) if output is not None else Path("runs") / loaded.name
-    if checkpoint_folders(folder / "checkpoints") and not resume:
-        raise UserError(
-            f"{folder} holds a run already; pass resume=True (--resume) to go on, or another output folder"
-        )
+    folder = run_folder(loaded, output, resume=resume)
     # Exact resume needs convolutions whose sums have one order: cuDNN's deterministic ones.
     with preserved_rng(device), torch.backends.cudnn.flags(benchmark=False, deterministic=True):
         world.start(device)
         return RunLoop(loaded, folder, world, device, quiet=quiet).run()
+
+
+def run_folder(recipe: Recipe, output: str | Path | None = None, *, resume: bool = False) -> Path:
+    """The folder of a run: `output`, or `runs/<name of the recipe>`.
+
+    Raises:
+        UserError: It holds another run, and `resume` is not set.
+    """
+    folder = Path(output) if output is not None else Path("runs") / recipe.name
+    if checkpoint_folders(folder / "checkpoints") and not resume:
+        raise UserError(
+            f"{folder} holds a run already; pass resume=True (--resume) to go on, or another output folder"
+        )
+    return folder
 
 
 class RunLoop:

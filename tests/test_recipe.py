@@ -1,0 +1,180 @@
+"""What a recipe says: decimal numbers, sections that begin anew with their type, names; and what is refused when it is read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from training_helpers import RECIPE
+
+import ganzoo
+from ganzoo.errors import UserError
+from ganzoo.recipe.reading import load_recipe, parse_overrides
+from ganzoo.registry import get_family
+from ganzoo.utils.safe_yaml import dump_yaml, load_yaml
+
+
+def read(*overrides: str, recipe=RECIPE):
+    return load_recipe(recipe, parse_overrides(overrides))
+
+
+# ------------------------------------------------------------------------------------------------------------- numbers
+
+NOT_DECIMAL = ["010", "1:30", "0x10", "0o7", "1_000", "08", "1e3.5", "true", "on", "'100'"]
+
+
+@pytest.mark.parametrize("text", ["1000", "1e3", "1E3", "+1000", "1000.0", "1.0e+3"])
+def test_a_number_is_decimal_with_or_without_an_exponent(text):
+    recipe = read(f"training.steps={text}", f"training.ema_half_life={text}")
+    assert (recipe.training.steps, recipe.training.ema_half_life) == (1000, 1000.0)
+    assert type(recipe.training.steps) is int and type(recipe.training.ema_half_life) is float
+
+
+@pytest.mark.parametrize("text", [*NOT_DECIMAL, "2.5"])
+def test_whole_numbers_are_refused_by_key(text):
+    with pytest.raises(UserError, match="training.steps=.*whole number"):
+        read(f"training.steps={text}")
+
+
+@pytest.mark.parametrize("text", NOT_DECIMAL)
+def test_numbers_are_refused_by_key(text):
+    with pytest.raises(UserError, match="generator_optimizer.learning_rate=.*must be a number"):
+        read(f"generator_optimizer.learning_rate={text}")
+    with pytest.raises(UserError, match="generator_optimizer.betas.1=.*must be a number"):
+        read(f"generator_optimizer.betas=[0, {text}]")
+
+
+def test_small_numbers_are_numbers():
+    assert read("generator_optimizer.learning_rate=1e-4").generator_optimizer.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("no", False), ("On", True), ("FALSE", False)])
+def test_truth_is_a_word(text, value):
+    assert read(f"training.compile={text}").training.compile is value
+
+
+@pytest.mark.parametrize("text", ["1", "0", "1.0", "2", "y"])
+def test_truth_is_no_number(text):
+    with pytest.raises(UserError, match="training.compile=.*true or false"):
+        read(f"training.compile={text}")
+
+
+def test_words_are_text_where_text_is_asked_for():
+    recipe = read("data.split=on", "data.name=010", "data.revision=2024-01-01", "card.summary=1:30", "training.seed=7")
+    assert (recipe.data.split, recipe.data.name, recipe.data.revision) == ("on", "010", "2024-01-01")
+    assert recipe.card.summary == "1:30"
+    assert load_recipe(load_yaml(recipe.to_yaml())) == recipe
+
+
+def test_what_is_written_is_read_back():
+    values = {
+        "a": ["010", "1e3", "yes", "1:30", "true", "2024-01-01", "null", "", "~", 1e-5, 1000.0, True, None, 5, "x"]
+    }
+    assert load_yaml(dump_yaml(values)) == values
+
+
+def test_a_file_reads_numbers_as_an_override_does(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: dcgan-digits\nname: mine\ntraining: {steps: 1e3, seed: 7}\n")
+    assert load_recipe(path).training.steps == 1000
+    path.write_text("base: dcgan-digits\nname: mine\ntraining: {steps: 010}\n")
+    with pytest.raises(UserError, match="training.steps='010'"):
+        load_recipe(path)
+
+
+def test_configs_hold_numbers_too():
+    config = get_family("dcgan").config.from_dict(
+        {"resolution": np.int64(16), "width": 8.0, "dropout": np.float32(0.5)}
+    )
+    assert (config.resolution, config.width, config.dropout) == (16, 8, 0.5)
+    for wrong in ({"resolution": True}, {"width": "8"}, {"width": 8.5}, {"dropout": False}, {"minibatch_std": 1}):
+        (key,) = wrong
+        with pytest.raises(UserError, match=f"config: {key}="):
+            get_family("dcgan").config.from_dict(wrong)
+    with pytest.raises(UserError, match="processor: fit=True|processor: margin=True"):
+        get_family("dcgan").config.from_dict({}).processor(margin=True)
+
+
+# --------------------------------------------------------------------------------------------- a type begins its section
+
+ADVERSARIAL = {**RECIPE, "objective": {"loss": "hinge", "penalties": [{"type": "r1", "weight": 3, "interval": 4}]}}
+TEXT = {"name": "text", "model": {"family": "seqgan"}, "training": {"steps": 5}}
+
+
+@pytest.mark.parametrize("stated", [{"reward": "sentence"}, {"type": "policy-gradient", "reward": "sentence"}, None])
+@pytest.mark.parametrize("overrides", [("objective.loss=hinge", "objective.type=gumbel")[::step] for step in (1, -1)])
+def test_a_type_begins_its_section_in_any_order(stated, overrides):
+    recipe = read(*overrides, recipe={**TEXT, **({"objective": stated} if stated else {})})
+    assert (recipe.objective.type, recipe.objective.loss) == ("gumbel", "hinge")
+
+
+def test_the_same_type_goes_on_with_its_section():
+    recipe = read("objective.type=adversarial", "objective.penalties.0.type=r1", recipe=ADVERSARIAL)
+    assert recipe.objective.loss == "hinge" and recipe.objective.penalties[0].interval == 4
+
+
+def test_a_type_begins_an_item_of_a_list():
+    recipe = read("objective.penalties.0.weight=1", "objective.penalties.0.type=r2", recipe=ADVERSARIAL)
+    (penalty,) = recipe.objective.penalties
+    assert (penalty.type, penalty.weight, penalty.interval) == ("r2", 1.0, 1)
+    with pytest.raises(UserError, match="missing key 'objective.penalties.0.weight'"):
+        read("objective.penalties.0.type=r2", recipe=ADVERSARIAL)
+
+
+def test_a_type_begins_a_section_whose_type_was_left_out():
+    stated = {**RECIPE, "generator_optimizer": {"betas": [0, 0.9], "schedule": {"type": "linear", "start": 0.5}}}
+    kept = read("generator_optimizer.type=adam", recipe=stated).generator_optimizer
+    anew = read("generator_optimizer.type=rmsprop", recipe=stated).generator_optimizer
+    assert kept.betas == (0.0, 0.9) and kept.schedule.start == 0.5
+    assert anew.betas == (0.5, 0.999) and anew.schedule.type == "constant"
+    assert read("generator_optimizer.schedule.type=cosine", recipe=stated).generator_optimizer.schedule.start == 0.0
+
+
+@pytest.mark.parametrize("said", ["loss: hinge", "type: gumbel, loss: hinge"])
+def test_a_file_begins_a_section_by_the_same_rule(tmp_path, said):
+    (tmp_path / "below.yaml").write_text(
+        f"name: below\nmodel: {{family: relgan}}\nobjective: {{{said}}}\ntraining: {{steps: 5}}\n"
+    )
+    (tmp_path / "above.yaml").write_text(
+        "base: below\nname: above\nobjective: {type: policy-gradient, reward: sentence}\n"
+    )
+    assert load_recipe(tmp_path / "above.yaml").objective.reward == "sentence"
+
+
+def test_the_callers_values_stay_as_they_are():
+    read(
+        "objective.type=adversarial",
+        "objective.penalties.0.type=r2",
+        "objective.penalties.0.weight=1",
+        recipe=ADVERSARIAL,
+    )
+    assert ADVERSARIAL["objective"] == {"loss": "hinge", "penalties": [{"type": "r1", "weight": 3, "interval": 4}]}
+
+
+# ----------------------------------------------------------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize("modality", ["nope", "../hub", "", "imag"])
+def test_recipes_of_an_unknown_modality_are_refused(modality, fails):
+    with pytest.raises(UserError, match="unknown modality"):
+        ganzoo.list_recipes(modality=modality)
+    fails("list", "--modality", modality, code=2, said=("unknown modality", "image"))
+
+
+def test_recipes_of_a_modality_are_those_of_its_folder():
+    by_modality = [ganzoo.list_recipes(modality=name) for name in ("audio", "image", "text")]
+    assert sorted(sum(by_modality, [])) == ganzoo.list_recipes()
+    assert "seqgan-coco" in by_modality[2]
+
+
+# ------------------------------------------------------------------------------------------------------------ the folder
+
+
+def test_an_existing_run_of_phases_is_refused_before_anything_is_built(fails, tmp_path):
+    (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
+    arguments = "train", "seqgan-coco", "data.path=nowhere", "--output", tmp_path
+    fails(*arguments, code=2, said=("holds a run already", "--resume"))
+
+
+@pytest.mark.parametrize("override", ["training.steps=010", "training.steps=true", "training.steps=1:30"])
+def test_the_command_line_refuses_numbers_by_key(fails, override):
+    fails("train", "dcgan-digits", override, code=2, said=("training.steps=", "decimal digits"))
