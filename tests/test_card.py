@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,16 @@ from places import ROOT
 from ganzoo.errors import UserError
 from ganzoo.hub.card import CardData, _signed, address_card, render_card, write_card
 from ganzoo.hub.metadata import PIPELINE_TAGS, check_card, split_card
-from ganzoo.hub.words import PIPELINE_TAG
+from ganzoo.pipelines import PIPELINES, ClassifierPipeline, GANPipeline, Pipeline, TextPipeline, VocoderPipeline
+from ganzoo.processors import ImageProcessor, Processor, TextProcessor, WaveformProcessor
 from ganzoo.recipe.licences import LICENSES
+from ganzoo.utils.modalities import PROCESSORS
 from ganzoo.version import DISTRIBUTION
 
+PICTURES = GANPipeline.card_words(ImageProcessor)
+SOUND = GANPipeline.card_words(WaveformProcessor)
+TEXT = TextPipeline.card_words(TextProcessor)
+JUDGED = ClassifierPipeline.card_words(ImageProcessor)
 METRIC = {
     "name": "frechet_distance",
     "value": 1.2345,
@@ -40,7 +47,7 @@ def card_data(**changes) -> CardData:
         "repo_id": "ganzoo/dcgan-mnist",
         "summary": "Draws handwritten digits, 32x32 grey.",
         "family": "dcgan",
-        "modality": "image",
+        "words": PICTURES,
         "paper_title": "Unsupervised Representation Learning with DCGANs",
         "paper": "https://arxiv.org/abs/1511.06434",
         "license": "apache-2.0",
@@ -57,10 +64,10 @@ def card_data(**changes) -> CardData:
 
 
 MODALITIES = {
-    "image": ({"modality": "image", "num_classes": 10}, "unconditional-image-generation", "class-conditional"),
-    "audio": ({"modality": "audio", "samples": ["samples/0.wav"]}, None, "unconditional-audio-generation"),
-    "text": ({"modality": "text", "samples": ["samples/samples.txt"]}, "text-generation", "gan"),
-    "classifier": ({"kind": "classifier", "num_classes": 10}, "image-classification", "classifier"),
+    "image": ({"words": PICTURES, "num_classes": 10}, "unconditional-image-generation", "class-conditional"),
+    "audio": ({"words": SOUND, "samples": ["samples/0.wav"]}, None, "unconditional-audio-generation"),
+    "text": ({"words": TEXT, "samples": ["samples/samples.txt"]}, "text-generation", "gan"),
+    "classifier": ({"words": JUDGED, "num_classes": 10}, "image-classification", "classifier"),
 }
 
 
@@ -76,7 +83,7 @@ def test_card_of_every_modality_is_accepted(changes, task, tag):
 
 
 def test_least_card_is_accepted():
-    data = CardData(name="mine", summary="Mine.", family="dcgan", modality="image", license="unknown")
+    data = CardData(name="mine", summary="Mine.", family="dcgan", words=PICTURES, license="unknown")
     text = render_card(data)
     assert check_card(text) == []
     assert "Not measured." in text and "model-index" not in text and '("mine")' in text
@@ -118,7 +125,7 @@ def test_the_numbers_stand_in_the_text_with_their_protocol():
 
 
 def test_players_have_absolute_addresses_when_the_repository_is_known():
-    sound = {"modality": "audio", "samples": ["samples/0.wav"]}
+    sound = {"words": SOUND, "samples": ["samples/0.wav"]}
     assert 'src="https://huggingface.co/ganzoo/dcgan-mnist/resolve/main/samples/0.wav"' in render_card(
         card_data(**sound)
     )
@@ -126,7 +133,7 @@ def test_players_have_absolute_addresses_when_the_repository_is_known():
 
 
 def test_pushed_card_names_its_repository():
-    sound = {"modality": "audio", "samples": ["samples/0.wav"]}
+    sound = {"words": SOUND, "samples": ["samples/0.wav"]}
     here = render_card(card_data(**sound, name="mine", repo_id=None))
     there = address_card(here, "me/mine")
     assert there == render_card(card_data(**sound, name="mine", repo_id="me/mine")) != here
@@ -267,7 +274,32 @@ def test_unreadable_metadata_of_a_card_is_left_alone(tmp_path):
 
 def test_tables_hold_what_the_library_uses():
     assert {"apache-2.0", "mit", "cc-by-4.0", "other"} <= LICENSES
-    assert {tag for tag in PIPELINE_TAG.values() if tag} <= PIPELINE_TAGS
+    words = [
+        task.card_words(processor) for task in PIPELINES.all().values() for processor in PROCESSORS.all().values()
+    ]
+    assert {said.hub_task for said in words} - {None} <= PIPELINE_TAGS
+
+
+def test_a_task_says_what_its_card_shows():
+    """By modality where the modality makes the difference; what nobody says has a plain default."""
+
+    class Repair(Pipeline):
+        @classmethod
+        def card_words(cls, processor):
+            return replace(super().card_words(processor), tag="repair", hub_task="image-to-image", extra="train")
+
+    class Table(Processor):
+        modality = "table"
+
+    text = render_card(card_data(words=Repair.card_words(Table), metrics=[], samples=[]))
+    metadata, body = split_card(text)
+    assert check_card(text) == [] and metadata["pipeline_tag"] == "image-to-image"
+    assert metadata["tags"] == ["repair", "dcgan", "safetensors", "mnist"]
+    assert "| Modality | table |" in body and "[train]" in body and "Classes to ask for" not in body
+    assert 'pipe = ganzoo.from_pretrained("ganzoo/dcgan-mnist")' in body
+    assert GANPipeline.card_words(Table).usage[1:] == ("output = pipe(num_samples=4, seed=0)",)
+    assert ClassifierPipeline.card_words(Table).hub_task is None  # the Hub has tabular-classification, no such task
+    assert (JUDGED.tag, VocoderPipeline.card_words(WaveformProcessor).extra) == ("classifier", "audio")
 
 
 def test_importing_cards_imports_no_torch():

@@ -16,8 +16,8 @@ import ganzoo
 from ganzoo.errors import UserError
 from ganzoo.hub.card import CardData, render_card
 from ganzoo.hub.metadata import check_card, split_card
-from ganzoo.pipelines import ClassifierPipeline, GANPipeline
-from ganzoo.processors import SpectrogramProcessor
+from ganzoo.pipelines import ClassifierPipeline, GANPipeline, VocoderPipeline
+from ganzoo.processors import SpectrogramProcessor, WaveformProcessor
 from ganzoo.registry import get_family
 from ganzoo.sound.recording import Recording
 from ganzoo.version import install_command
@@ -87,7 +87,7 @@ def test_output_types(pipe):
     assert np.array_equal(tensor.numpy(), array)
     assert np.array_equal(pipe(num_samples=2, seed=0, output_type="np").audios, array)
     for wrong in ("pil", "wav", ""):
-        with pytest.raises(UserError, match=f"unknown output_type '{wrong}'; of sound it is one of np, pt$"):
+        with pytest.raises(UserError, match=f"unknown output_type '{wrong}'; it is one of np, pt$"):
             pipe(output_type=wrong)
 
 
@@ -213,20 +213,18 @@ def test_the_cards_snippet_writes_what_it_says(checkpoint, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("kind", "task", "tag", "install", "call"),
     [
-        ("vocoder", "audio-to-audio", "neural-vocoder", install_command("audio"), 'pipe("recording.wav")'),
-        ("classifier", "audio-classification", "audio", install_command(), 'classifier(["recording.wav"])'),
+        (VocoderPipeline, "audio-to-audio", "neural-vocoder", install_command("audio"), 'pipe("recording.wav")'),
+        (ClassifierPipeline, "audio-classification", "audio", install_command(), 'classifier(["recording.wav"])'),
     ],
 )
 def test_cards_of_other_models_of_sound(kind, task, tag, install, call):
-    samples = ["samples/pairs.wav"] if kind == "vocoder" else []
-    values = {"name": "mine", "summary": "Mine.", "family": "hifigan", "license": "mit", "samples": samples}
-    text = render_card(CardData(**values, modality="audio", kind=kind, sampling_rate=22_050, num_classes=None))
+    values = {"name": "mine", "summary": "Mine.", "family": "hifigan", "license": "mit"}
+    text = render_card(CardData(**values, words=kind.card_words(WaveformProcessor), sampling_rate=22_050))
     assert check_card(text) == []
     metadata, body = split_card(text)
     assert metadata["pipeline_tag"] == task and tag in metadata["tags"]
     assert install in body.splitlines() and call in snippet(text) and "22,050 Hz" in body
-    assert ("soundfile.write(" in body) == (kind == "vocoder") and "$" not in body
-    assert ("each recording followed by its copy: [samples/pairs.wav]" in body) == (kind == "vocoder")
+    assert ("soundfile.write(" in body) == (kind is VocoderPipeline) and "$" not in body
     compile(snippet(text), "card", "exec")
 
 

@@ -107,9 +107,11 @@ def command(
     ganzoo sample wavegan-digits --num 8 --labels 3             samples/wavegan-digits/: a .wav each, overview.png
     ganzoo sample seqgan-coco --num 10 --prompt "a man"         sentences, printed
     """
-    from ganzoo.pipelines import GANPipeline
+    from ganzoo.pipelines import load_pipeline
 
-    pipeline = GANPipeline.from_pretrained(model, revision=revision, device=device)
+    pipeline = load_pipeline(
+        model, fits=lambda found: found.command == "sample", wanted="GANPipeline", revision=revision, device=device
+    )
     options = {name: value for name, value in options.items() if value is not None}
     known = inspect.signature(pipeline.sample).parameters
     if foreign := [f"--{name.replace('_', '-')}" for name in options if name not in known]:
@@ -187,7 +189,7 @@ def _name(model: str) -> str:
 def _default_output(model: str, processor: Processor) -> Path:
     """One picture shows many; of sounds each has a file."""
     name = _name(model)
-    return Path("samples") / (name if processor.modality == "audio" else f"{name}{processor.sample_file}")
+    return Path("samples") / (name if processor.one_file_each else f"{name}{processor.sample_file}")
 
 
 def _parse_labels(text: str | None) -> list[int] | None:

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from ganzoo.metrics.records import MetricResult
     from ganzoo.recipe.data import DataConfig
 
-# (kind of pipeline, modality of its processor) -> how it is measured.
+# (task of the network, modality of its processor) -> how it is measured.
 EVALUATIONS: dict[tuple[str, str], Callable[[Request], list[MetricResult]]] = {
-    ("gan", "image"): evaluate_images,
-    ("gan", "audio"): evaluate_audio,
-    ("gan", "text"): evaluate_text,
-    ("gan", "points"): evaluate_points,
-    ("vocoder", "audio"): evaluate_vocoder,
-    ("classifier", "image"): classifier_accuracy,
-    ("classifier", "audio"): classifier_accuracy,
+    ("generation", "image"): evaluate_images,
+    ("generation", "audio"): evaluate_audio,
+    ("continuation", "text"): evaluate_text,
+    ("generation", "points"): evaluate_points,
+    ("vocoding", "audio"): evaluate_vocoder,
+    ("classification", "image"): classifier_accuracy,
+    ("classification", "audio"): classifier_accuracy,
 }
 
 
@@ -90,10 +90,10 @@ def evaluate(
         floor=floor,
         progress=progress,
     )
-    kind = pipeline.kind, pipeline.processor.modality
-    if kind not in EVALUATIONS:
-        raise UserError(f"a {kind[0]} of {kind[1]} cannot be measured yet")
-    return EVALUATIONS[kind](request)
+    what = pipeline.network.task, pipeline.processor.modality
+    if what not in EVALUATIONS:
+        raise UserError(f"{what[0]} of {what[1]} cannot be measured yet")
+    return EVALUATIONS[what](request)
 
 
 __all__ = ["EVALUATIONS", "evaluate"]

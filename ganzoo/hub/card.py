@@ -12,13 +12,13 @@ import math
 import re
 import string
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ganzoo.errors import UserError, one_line
 from ganzoo.hub.metadata import LIBRARY_NAME, check_card, metadata_problems, split_card
-from ganzoo.hub.words import EXTRA_TAGS, INSTALL, INSTALLS, METRIC_WORDS, PIPELINE_TAG
+from ganzoo.hub.words import CardWords
 from ganzoo.metrics.records import TrainingFacts
 from ganzoo.utils.files import read_text, write_text
 from ganzoo.utils.layout import CARD_FILE
@@ -45,23 +45,6 @@ _MARKER = re.compile(r"<!-- written by ganzoo[^>]*sha256:([0-9a-f]{64}) -->\s*\Z
 # The line of cards written before the distribution had a name of its own.
 _FORMER_INSTALL = re.compile(r'^(pip install "?)ganzoo\b', re.MULTILINE)
 
-_LOAD = 'pipe = ganzoo.from_pretrained("{source}")'
-_LOAD_CLASSIFIER = 'classifier = ganzoo.from_pretrained("{source}")'
-_WRITE_AUDIO = 'soundfile.write("{name}.wav", output.audios[0].T, output.sampling_rate)'
-_USAGE = {
-    ("image", "gan"): (_LOAD, "images = pipe(num_samples=16, seed=0).images"),
-    ("audio", "gan"): (_LOAD, "output = pipe(num_samples=4, seed=0)", _WRITE_AUDIO),
-    ("audio", "vocoder"): (
-        _LOAD,
-        'output = pipe("recording.wav")  # its mel spectrogram, and sound again; pipe.vocode(mel) takes yours',
-        _WRITE_AUDIO,
-    ),
-    ("points", "gan"): (_LOAD, "points = pipe(num_samples=2500, seed=0).points"),
-    ("text", "gan"): (_LOAD, "texts = pipe(num_samples=8, seed=0).texts"),
-    ("image", "classifier"): (_LOAD_CLASSIFIER, "classes = classifier(pictures).labels"),
-    ("audio", "classifier"): (_LOAD_CLASSIFIER, 'classes = classifier(["recording.wav"]).labels'),
-    ("text", "classifier"): (_LOAD_CLASSIFIER, "classes = classifier(sentences).labels"),
-}
 
 
 class MeasuredMetric(BaseModel):
@@ -89,8 +72,7 @@ class CardData(BaseModel):
         repo_id: Its repository on the Hub, if it has one.
         summary: One sentence, the first of the card.
         family: Name of the family.
-        modality: What it makes, or reads.
-        kind: A pair of adversarial networks, one that makes sound from mel spectrograms, or a classifier for the metrics.
+        words: What is said of its task and of its modality.
         num_classes: Classes that can be asked for; None for an unconditional model.
         sampling_rate: Of audio: samples a second.
         paper_title: Title of the family's paper.
@@ -104,6 +86,7 @@ class CardData(BaseModel):
         metrics: What was measured, as in `metrics.json`.
         parameters: Number of parameters by network.
         samples: Files under `samples/` to show.
+        order: What one sees or hears there in turn, `"the classes in turn"`.
         sentences: Samples of text, shown as they are.
         prompt: Of text: words to try the model with.
         answers: It answers prompts, and needs one; otherwise it goes on from them.
@@ -118,8 +101,7 @@ class CardData(BaseModel):
     repo_id: str | None = None
     summary: str = Field(min_length=1)
     family: str
-    modality: Literal["image", "points", "audio", "text"]
-    kind: Literal["gan", "vocoder", "classifier"] = "gan"
+    words: CardWords
     num_classes: int | None = None
     sampling_rate: int | None = None
     paper_title: str = ""
@@ -133,6 +115,7 @@ class CardData(BaseModel):
     metrics: list[MeasuredMetric] = Field(default_factory=list)
     parameters: dict[str, int] = Field(default_factory=dict)
     samples: list[str] = Field(default_factory=list)
+    order: str = ""
     sentences: list[str] = Field(default_factory=list)
     prompt: str = ""
     answers: bool = False
@@ -143,14 +126,14 @@ class CardData(BaseModel):
     @property
     def pipeline_tag(self) -> str | None:
         """The Hub's task, None where it has no fitting one."""
-        return PIPELINE_TAG[self.modality, self.kind]
+        return self.words.hub_task
 
     @property
     def all_tags(self) -> list[str]:
         """The tags of the card, without repetition."""
-        conditional = ["class-conditional"] if self.kind == "gan" and self.num_classes else []
-        extra = EXTRA_TAGS.get((self.modality, self.kind), ())
-        return list(dict.fromkeys([self.kind, self.family, "safetensors", *extra, *conditional, *self.tags]))
+        words = self.words
+        conditional = ["class-conditional"] if words.asks_for_classes and self.num_classes else []
+        return list(dict.fromkeys([words.tag, self.family, "safetensors", *words.tags, *conditional, *self.tags]))
 
 
 def render_card(data: CardData) -> str:
@@ -268,7 +251,7 @@ def _body(data: CardData) -> str:
         name=data.name,
         summary=data.summary,
         samples=_samples(data),
-        install=INSTALLS.get((data.modality, data.kind), INSTALL),
+        install=data.words.install,
         usage=_usage(data),
         model=_model(data),
         training=_training(data),
@@ -298,15 +281,9 @@ def _sample(data: CardData, name: str) -> str:
     if name.endswith((".wav", ".flac", ".mp3", ".ogg")):
         # The Hub's pages resolve relative addresses of pictures, but not of players. Where there are no players, a link.
         base = _files_of(data.repo_id) if data.repo_id else ""
-        return f'<audio controls src="{base}{name}"></audio>\n\nSound{_order(data)}: [{name}]({name})'
+        order = f", {data.order}" if data.order else ""
+        return f'<audio controls src="{base}{name}"></audio>\n\nSound{order}: [{name}]({name})'
     return f"More: [{name}]({name})" if data.sentences else f"[{name}]({name})"
-
-
-def _order(data: CardData) -> str:
-    """What one hears in turn, as the pipelines arrange it."""
-    if data.kind == "vocoder":
-        return ", each recording followed by its copy"
-    return ", the classes in turn" if data.num_classes else ""
 
 
 def _files_of(repo_id: str) -> str:
@@ -315,25 +292,21 @@ def _files_of(repo_id: str) -> str:
 
 def _usage(data: CardData) -> str:
     source = data.repo_id or data.name
-    load, *calls = (line.format(source=source, name=data.name) for line in _USAGE[data.modality, data.kind])
+    load, *calls = (line.format(source=source, name=data.name) for line in data.words.usage)
     lines = [load] if data.answers else [load, *calls]
     if data.prompt:
         prompted = "answers" if data.answers else "sentences that begin so"
         prompt = json.dumps(data.prompt, ensure_ascii=False)
         lines.append(f"texts = pipe({prompt}, num_samples=5, seed=0).texts  # {prompted}")
-    imports = (
-        ["import ganzoo", "import soundfile"]
-        if _WRITE_AUDIO in _USAGE[data.modality, data.kind]
-        else ["import ganzoo"]
-    )
+    imports = [f"import {package}" for package in ("ganzoo", *data.words.imports)]
     return "\n".join([*imports, "", *lines])
 
 
 def _model(data: CardData) -> str:
     conditional = f"{data.num_classes} classes" if data.num_classes else "none"
-    rows = [("Family", f"`{data.family}`"), ("Modality", data.modality)]
+    rows = [("Family", f"`{data.family}`"), ("Modality", data.words.modality)]
     rows += [("Paper", f"[{data.paper_title or data.paper}]({data.paper})")] if data.paper else []
-    rows += [("Classes to ask for", conditional)] if data.kind == "gan" else []
+    rows += [("Classes to ask for", conditional)] if data.words.asks_for_classes else []
     rows += [("Sampling rate", f"{data.sampling_rate:,} Hz")] if data.sampling_rate else []
     rows += [(f"Parameters of the {role}", f"{count:,}") for role, count in data.parameters.items()]
     return _table(("", ""), rows)
@@ -358,8 +331,8 @@ def _training(data: CardData) -> str:
 def _evaluation(data: CardData) -> str:
     if not data.metrics:
         return "Not measured."
-    floor, protocol, note = METRIC_WORDS[data.modality]
-    head = ("Metric", "Value", floor, "N real", "N generated", protocol, "Data", "Split", "Seed")
+    words = data.words.samples
+    head = ("Metric", "Value", words.floor, "N real", "N generated", words.protocol, "Data", "Split", "Seed")
     rows = [
         (
             metric.name,
@@ -368,12 +341,13 @@ def _evaluation(data: CardData) -> str:
         )
         for metric in data.metrics
     ]
-    return _table(head, rows) + (f"\n\n{note}" if any(metric.floor is not None for metric in data.metrics) else "")
+    has_floor = any(metric.floor is not None for metric in data.metrics)
+    return _table(head, rows) + (f"\n\n{words.floor_note}" if has_floor else "")
 
 
 def _protocol(data: CardData, metric: MeasuredMetric) -> str | None:
     """The embedder; numbers of text also hang on the settings, such as the temperature."""
-    if data.modality != "text":
+    if not data.words.samples.lists_settings:
         return metric.embedder
     settings = [f"{name.replace('_', ' ')} {value}" for name, value in metric.parameters.items()]
     return ", ".join([*([metric.embedder] if metric.embedder else []), *settings]) or None

@@ -1,48 +1,41 @@
-"""What a card says by modality and kind of pipeline: tags, install line, the words of its table of metrics."""
+"""What a card says of a task: a pipeline class gives it, for a processor (`Pipeline.card_words`)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from ganzoo.processors.words import Words
 from ganzoo.version import install_command
 
-# (modality, kind) -> the Hub's task. It has none for audio that is made from nothing: those cards go by their tags.
-PIPELINE_TAG = {
-    ("image", "gan"): "unconditional-image-generation",
-    ("text", "gan"): "text-generation",
-    ("audio", "gan"): None,
-    ("points", "gan"): None,
-    ("audio", "vocoder"): "audio-to-audio",
-    ("image", "classifier"): "image-classification",
-    ("text", "classifier"): "text-classification",
-    ("audio", "classifier"): "audio-classification",
-}
 
+@dataclass(frozen=True)
+class CardWords:
+    """What a card says of a task.
 
-EXTRA_TAGS = {
-    ("audio", "gan"): ("audio", "audio-generation", "unconditional-audio-generation"),
-    ("audio", "vocoder"): ("gan", "audio", "neural-vocoder", "text-to-speech", "audio-generation"),
-    ("audio", "classifier"): ("audio",),
-}
+    Attributes:
+        modality: What the model makes, or reads.
+        samples: What is said of such samples.
+        tag: The card's first tag, `"gan"`.
+        hub_task: The Hub's task, None where it has no fitting one.
+        tags: Tags besides those that every card has.
+        extra: What must be installed besides, `"audio"`; None for nothing.
+        usage: Lines of code, the one that loads the model first; in them `{source}` is what it is loaded from and `{name}` the
+            checkpoint's name.
+        imports: What these lines import besides ganzoo.
+        asks_for_classes: Whether one can ask a conditional model for a class.
+    """
 
+    modality: str
+    samples: Words
+    tag: str = "gan"
+    hub_task: str | None = None
+    tags: tuple[str, ...] = ()
+    extra: str | None = None
+    usage: tuple[str, ...] = ('pipe = ganzoo.from_pretrained("{source}")',)
+    imports: tuple[str, ...] = ()
+    asks_for_classes: bool = False
 
-INSTALL = install_command()
-
-
-# To copy a recording, a vocoder makes its mel spectrogram, by the filters of torchaudio.
-INSTALLS = {("audio", "vocoder"): install_command("audio")}
-
-
-_FLOOR_NOTE = "The floor is what real data scores against other real data under the same protocol."
-
-
-# Modality -> two heads of the table of metrics, and what is said below it of the first.
-METRIC_WORDS = {
-    "image": ("Floor", "Embedder", _FLOOR_NOTE),
-    "audio": ("Floor", "Embedder", _FLOOR_NOTE),
-    "points": ("Real points", "Embedder", "Real points are as many of the data's own, counted alike."),
-    "text": (
-        "Real text",
-        "Protocol",
-        "Real text is what training sentences score in place of the generated ones or, compared with the training "
-        "sentences, test sentences.",
-    ),
-}
+    @property
+    def install(self) -> str:
+        """The line that installs what the usage needs."""
+        return install_command(self.extra)

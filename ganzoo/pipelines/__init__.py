@@ -1,9 +1,9 @@
 """Pipelines: a network and its processor, called by a person."""
 
-from ganzoo.pipelines.base import PIPELINES, Pipeline, from_pretrained, pipeline_class
+from ganzoo.pipelines.base import CARD_SAMPLES, PIPELINES, Pipeline, from_pretrained, load_pipeline, pipeline_class
 from ganzoo.pipelines.classification import ClassifierPipeline, ClassifierResult
 from ganzoo.pipelines.continuation import TextPipeline
-from ganzoo.pipelines.generation import CARD_SAMPLES, GANPipeline, Samples
+from ganzoo.pipelines.generation import GANPipeline, Samples
 from ganzoo.pipelines.vocoding import VocoderPipeline
 from ganzoo.utils.layout import RECIPE_FILE
 
@@ -19,5 +19,6 @@ __all__ = [
     "TextPipeline",
     "VocoderPipeline",
     "from_pretrained",
+    "load_pipeline",
     "pipeline_class",
 ]

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from ganzoo.checkpoints.checkpoint import load_network, read_processor, save_network
+from ganzoo.checkpoints.checkpoint import load_network, read_network_config, read_processor, save_network
+from ganzoo.checkpoints.golden import save_golden
 from ganzoo.checkpoints.repository import Repository, open_repository
 from ganzoo.checkpoints.weights import count_parameters
 from ganzoo.errors import UserError
 from ganzoo.hub.transfer import PushResult, push_saved
+from ganzoo.hub.words import CardWords
 from ganzoo.networks.base import Discriminator, GANModel
 from ganzoo.processors import Processor
 from ganzoo.registry import Family, get_family
 from ganzoo.utils.files import write_text
 from ganzoo.utils.finding import Kind
-from ganzoo.utils.layout import CONFIG_FILE, RECIPE_FILE
+from ganzoo.utils.layout import CONFIG_FILE, GOLDEN_FILE, RECIPE_FILE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from ganzoo.hub.card import CardData
     from ganzoo.metrics.records import Measured
     from ganzoo.recipe.recipe import Recipe
+
+CARD_SAMPLES = 64
 
 
 class Pipeline:
@@ -43,8 +47,8 @@ class Pipeline:
         repository: Where the checkpoint came from.
     """
 
-    # What its card says that it is: a "gan", a "vocoder" or a "classifier".
-    kind: ClassVar[str] = "gan"
+    # The command of `ganzoo` that calls such a pipeline; `ganzoo sample` calls the `sample` of those that say "sample".
+    command: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -72,11 +76,12 @@ class Pipeline:
         Raises:
             UserError: The checkpoint is of another kind of pipeline.
         """
-        pipeline = from_pretrained(source, **options)
-        if not isinstance(pipeline, cls):
-            hint = "; see 'ganzoo vocode --help'" if pipeline.kind == "vocoder" else ""
-            raise UserError(f"{source} makes a {type(pipeline).__name__}, not a {cls.__name__}{hint}")
-        return pipeline
+        return load_pipeline(source, fits=lambda found: issubclass(found, cls), wanted=cls.__name__, **options)
+
+    @classmethod
+    def card_words(cls, processor: Processor | type[Processor]) -> CardWords:
+        """What the card says of this task, for samples of a processor."""
+        return CardWords(processor.modality, processor.words)
 
     @property
     def family(self) -> Family:
@@ -175,8 +180,21 @@ class Pipeline:
     def take_examples(self, dataset: ArrayDataset) -> None:
         """Keeps of the training data what samples on the card need, such as prompts; mostly nothing."""
 
+    def save_preview(self, folder: Path, name: str, *, num_samples: int = CARD_SAMPLES, seed: int = 0) -> list[str]:
+        """Writes something for a person to look at or listen to, as `<name>.png` and the like; here nothing.
+
+        Args:
+            num_samples: Samples at most.
+            seed: Of the first sample.
+
+        Returns:
+            The names of the files.
+        """
+        return []
+
     def _save_examples(self, folder: Path) -> dict[str, Any]:
         """Writes samples and the golden file; returns what the card says of them: fields of `CardData`."""
+        save_golden(self.network, folder / GOLDEN_FILE)
         return {}
 
     def _card_data(self, name: str, examples: dict[str, Any]) -> CardData:
@@ -191,8 +209,7 @@ class Pipeline:
             summary=(card and card.summary) or f"A {family.summary.partition(' (')[0]}.",
             family=family.name,
             # An image network with a spectrogram processor makes sound.
-            modality=self.processor.modality,
-            kind=self.kind,
+            words=self.card_words(self.processor),
             num_classes=self.config.num_classes,
             sampling_rate=getattr(self.processor, "sampling_rate", None),
             paper_title=family.summary,
@@ -212,7 +229,7 @@ class Pipeline:
 PIPELINES = Kind("task", "ganzoo.pipelines", "PIPELINE")
 
 
-def pipeline_class(network: GANModel, *, where: str = "the checkpoint") -> type[Pipeline]:
+def pipeline_class(network: GANModel | type[GANModel], *, where: str = "the checkpoint") -> type[Pipeline]:
     """The pipeline that a network is called through: that of its task.
 
     Raises:
@@ -252,14 +269,42 @@ def from_pretrained(
         NotFoundError: There is no such folder, name, repository, revision or file.
         CheckpointError: The files are damaged or not a ganzoo checkpoint.
     """
-    repository = open_repository(
+    return load_pipeline(
         source,
+        device=device,
+        dtype=dtype,
         revision=revision,
         token=token,
         cache_dir=cache_dir,
         local_files_only=local_files_only,
         force_download=force_download,
     )
+
+
+def load_pipeline(
+    source: str | Path,
+    *,
+    fits: Callable[[type[Pipeline]], bool] = lambda found: True,
+    wanted: str = "",
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    **where: Any,
+) -> Any:
+    """Loads a checkpoint if its pipeline is of the right class, which is known before its weights are read.
+
+    Args:
+        fits: Whether it is.
+        wanted: Which one is, in the sentence that says that it is not.
+        **where: Arguments of `open_repository`.
+
+    Raises:
+        UserError: It makes another pipeline.
+    """
+    repository = open_repository(source, **where)
+    family, role, _ = read_network_config(repository, "")
+    found = pipeline_class(get_family(family).networks[role], where=repository.name)
+    if not fits(found):
+        hint = f"; see 'ganzoo {found.command} --help'" if found.command else ""
+        raise UserError(f"{source} makes a {found.__name__}, not a {wanted}{hint}")
     network = load_network(repository, GANModel, device=device, dtype=dtype)
-    pipeline = pipeline_class(network, where=repository.name)
-    return pipeline(network, read_processor(repository), repository=repository)
+    return found(network, read_processor(repository), repository=repository)

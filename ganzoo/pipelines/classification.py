@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ganzoo.checkpoints.golden import save_golden
 from ganzoo.errors import UserError
+from ganzoo.hub.metadata import PIPELINE_TAGS
+from ganzoo.hub.words import CardWords
 from ganzoo.pipelines.base import Pipeline
-from ganzoo.utils.layout import GOLDEN_FILE
-
-# Modality -> what is judged.
-A_SAMPLE = {"image": "picture", "audio": "recording"}
+from ganzoo.processors import Processor
 
 
 @dataclass
@@ -36,7 +33,19 @@ class ClassifierPipeline(Pipeline):
         >>> classifier("three.png").labels
     """
 
-    kind = "classifier"
+    @classmethod
+    def card_words(cls, processor: Processor | type[Processor]) -> CardWords:
+        words, hub_task = processor.words, f"{processor.modality}-classification"
+        return replace(
+            super().card_words(processor),
+            tag="classifier",
+            hub_task=hub_task if hub_task in PIPELINE_TAGS else None,
+            tags=words.tags,
+            usage=(
+                'classifier = ganzoo.from_pretrained("{source}")',
+                f"classes = classifier({words.given}).labels",
+            ),
+        )
 
     @torch.inference_mode()
     def __call__(self, samples: Any, *, batch_size: int = 64) -> ClassifierResult:
@@ -54,7 +63,7 @@ class ClassifierPipeline(Pipeline):
         # A `Recording` is a tuple too, but one sample.
         listed = samples if isinstance(samples, list) or type(samples) is tuple else [samples]
         if not listed:
-            raise UserError(f"there is no {A_SAMPLE.get(self.processor.modality, 'sample')} to classify")
+            raise UserError(f"there is no {self.processor.words.noun} to classify")
         stored = torch.from_numpy(np.stack([self.processor.encode(sample) for sample in listed]))
         outputs = [
             self.network(self.processor.normalize(part.to(self.device)).to(self.network.dtype))
@@ -63,10 +72,6 @@ class ClassifierPipeline(Pipeline):
         probabilities = torch.cat([output.logits for output in outputs]).float().softmax(dim=1).cpu()
         features = torch.cat([output.features for output in outputs]).float().cpu()
         return ClassifierResult(probabilities.argmax(dim=1), probabilities, features)
-
-    def _save_examples(self, folder: Path) -> dict[str, Any]:
-        save_golden(self.network, folder / GOLDEN_FILE)
-        return {}
 
 
 PIPELINE = ClassifierPipeline

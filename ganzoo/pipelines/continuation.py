@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ganzoo.checkpoints.golden import save_golden
 from ganzoo.errors import UserError, one_line, shorten
+from ganzoo.pipelines.base import CARD_SAMPLES, Pipeline
 from ganzoo.pipelines.drawing import check_positive, count_samples
-from ganzoo.pipelines.generation import CARD_SAMPLES, GANPipeline, Samples
+from ganzoo.pipelines.generation import GANPipeline, Samples
 from ganzoo.utils.files import read_text, write_text
-from ganzoo.utils.layout import GOLDEN_FILE
 from ganzoo.utils.terminal import PATIENCE, bar
 
 if TYPE_CHECKING:
@@ -267,7 +266,7 @@ class TextPipeline(GANPipeline):
         return [f"{prompts[index % len(prompts)]} → {text}" for index, text in enumerate(texts)] if prompts else texts
 
     def _save_examples(self, folder: Path) -> dict[str, Any]:
-        save_golden(self.network, folder / GOLDEN_FILE)
+        Pipeline._save_examples(self, folder)
         answers, prompts = self.config.max_prompt_length > 0, self.example_prompts
         if answers and not prompts:
             return {"answers": True}

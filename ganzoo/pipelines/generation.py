@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ganzoo.checkpoints.golden import save_golden
 from ganzoo.errors import UserError
+from ganzoo.hub.words import CardWords
 from ganzoo.networks.base import Generator
-from ganzoo.pipelines.base import Pipeline
+from ganzoo.pipelines.base import CARD_SAMPLES, Pipeline
 from ganzoo.pipelines.drawing import check_positive, count_samples, sources_of
-from ganzoo.utils.layout import GOLDEN_FILE
+from ganzoo.processors import Processor
 from ganzoo.utils.terminal import PATIENCE, bar
-
-CARD_SAMPLES = 64
-# Modality -> what a call gives unless it asks for something else.
-OUTPUT_TYPE = {"image": "pil", "audio": "np", "points": "np"}
 
 
 class Samples(NamedTuple):
@@ -41,6 +38,20 @@ class GANPipeline(Pipeline):
         >>> output = pipe(num_samples=4, labels=3, seed=0)
         >>> soundfile.write("three.wav", output.audios[0].T, output.sampling_rate)
     """
+
+    command = "sample"
+
+    @classmethod
+    def card_words(cls, processor: Processor | type[Processor]) -> CardWords:
+        words, common = processor.words, super().card_words(processor)
+        return replace(
+            common,
+            hub_task=words.hub_task,
+            tags=(*words.tags, *words.drawn_tags),
+            usage=(*common.usage, *words.drawn),
+            imports=words.imports,
+            asks_for_classes=True,
+        )
 
     @property
     def generator(self) -> Generator:
@@ -95,8 +106,8 @@ class GANPipeline(Pipeline):
             latents=latents,
             batch_size=batch_size,
         )
-        kind = output_type if output_type is not None else OUTPUT_TYPE[self.processor.modality]
-        return self.processor.output(drawn.samples, kind, labels=drawn.labels, latents=drawn.latents)
+        output_type = output_type if output_type is not None else self.processor.output_types[0]
+        return self.processor.output(drawn.samples, output_type, labels=drawn.labels, latents=drawn.latents)
 
     @torch.inference_mode()
     def sample(
@@ -126,11 +137,7 @@ class GANPipeline(Pipeline):
         return Samples(outputs[0] if len(outputs) == 1 else torch.cat(outputs), chosen, drawn)
 
     def save_preview(self, folder: Path, name: str, *, num_samples: int = CARD_SAMPLES, seed: int = 0) -> list[str]:
-        """Writes samples for a person to look at or listen to, the classes of a conditional model in turn.
-
-        Returns:
-            The names of the files.
-        """
+        """Writes samples, the classes of a conditional model in turn."""
         return self.processor.save_preview(self._preview(num_samples, seed).samples, folder, name)
 
     def _preview(self, num_samples: int, seed: int, **options: Any) -> Samples:
@@ -194,8 +201,9 @@ class GANPipeline(Pipeline):
         return values.reshape(-1).repeat(-(-count // values.numel()))[:count].long()
 
     def _save_examples(self, folder: Path) -> dict[str, Any]:
-        save_golden(self.network, folder / GOLDEN_FILE)
-        return {"samples": [f"samples/{name}" for name in self.save_preview(folder / "samples", "grid")]}
+        names = self.save_preview(folder / "samples", "grid")
+        order = "the classes in turn" if self.config.num_classes else ""
+        return {**super()._save_examples(folder), "samples": [f"samples/{name}" for name in names], "order": order}
 
 
 PIPELINE = GANPipeline

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganzoo.checkpoints.golden import save_golden
 from ganzoo.errors import UserError
+from ganzoo.hub.words import CardWords
 from ganzoo.networks.audio import Vocoder
 from ganzoo.pipelines.base import Pipeline
 from ganzoo.pipelines.drawing import check_positive
+from ganzoo.processors import Processor
 from ganzoo.sound.spectral import MelConfig, log_mel, resample
 from ganzoo.utils.files import write_bytes
-from ganzoo.utils.layout import GOLDEN_FILE
 from ganzoo.utils.precision import autocast, resolve_precision
 
 if TYPE_CHECKING:
@@ -44,7 +45,24 @@ class VocoderPipeline(Pipeline):
         >>> pipe("recording.wav").audios[0]
     """
 
-    kind = "vocoder"
+    command = "vocode"
+
+    @classmethod
+    def card_words(cls, processor: Processor | type[Processor]) -> CardWords:
+        from ganzoo.processors.waveform import WRITES
+
+        common = super().card_words(processor)
+        copies = 'output = pipe("recording.wav")  # its mel spectrogram, and sound again; pipe.vocode(mel) takes yours'
+        return replace(
+            common,
+            tag="vocoder",
+            hub_task="audio-to-audio",
+            tags=("gan", "audio", "neural-vocoder", "text-to-speech", "audio-generation"),
+            # To copy a recording it makes its mel spectrogram, by the filters of torchaudio.
+            extra="audio",
+            usage=(*common.usage, copies, WRITES),
+            imports=("soundfile",),
+        )
 
     @property
     def vocoder(self) -> Vocoder:
@@ -259,14 +277,15 @@ class VocoderPipeline(Pipeline):
         return self.processor.save_preview(pairs.flatten(0, 1), folder, name)
 
     def _save_examples(self, folder: Path) -> dict[str, Any]:
-        save_golden(self.network, folder / GOLDEN_FILE)
+        super()._save_examples(folder)
         if self.examples is None:
             return {}
         from ganzoo.sound.drawing import wav_bytes
 
         sound = self.examples.numpy().reshape(1, -1)
         write_bytes(folder / ORIGINALS_FILE, wav_bytes(sound, self.mel_config.sampling_rate))
-        return {"samples": [f"samples/{name}" for name in self.save_preview(folder / "samples", "pairs")]}
+        names = self.save_preview(folder / "samples", "pairs")
+        return {"samples": [f"samples/{name}" for name in names], "order": "each recording followed by its copy"}
 
 
 def _in_chunks(

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ganzoo.errors import CheckpointError, UserError, did_you_mean
+from ganzoo.processors.words import Words
 from ganzoo.utils.exact import Exact
 from ganzoo.utils.files import write_bytes
 from ganzoo.utils.layout import PROCESSOR_FILE
@@ -35,6 +36,11 @@ class Processor(Exact):
     storage_dtype: ClassVar[str] = "uint8"
     # Ending of the file that `ganzoo sample` writes unless told otherwise; None: it prints what it draws.
     sample_file: ClassVar[str | None] = None
+    # Whether that is a file for each sample, in a folder; else one file shows them all.
+    one_file_each: ClassVar[bool] = False
+    # What `decode` can give, first what a call gives unless it asks for something else.
+    output_types: ClassVar[tuple[str, ...]] = ("pt",)
+    words: ClassVar[Words] = Words()
     # Field -> what its absence means in a `processor_config.json`: how data were made before the field was there.
     when_absent: ClassVar[Mapping[str, Any]] = {}
     # What `save_samples` writes, with its verb, and the ending of a file that holds all of it.
@@ -101,8 +107,18 @@ class Processor(Exact):
         raise NotImplementedError
 
     def decode(self, samples: torch.Tensor, output_type: str) -> Any:
-        """The networks' space -> what a person asked for."""
+        """The networks' space -> what a person asked for.
+
+        Args:
+            samples: (B, *network_shape).
+            output_type: One of `output_types`; `check_output_type` refuses others.
+        """
         raise NotImplementedError
+
+    def check_output_type(self, output_type: str) -> None:
+        """Raises a UserError that lists what there is, if `decode` cannot give this."""
+        if output_type not in self.output_types:
+            raise UserError(f"unknown output_type {output_type!r}; it is one of {', '.join(self.output_types)}")
 
     def output(self, samples: torch.Tensor, output_type: str, *, labels: Any, latents: Any) -> Any:
         """Wraps decoded samples in what a pipeline returns."""

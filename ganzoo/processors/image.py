@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ganzoo.errors import UserError
 from ganzoo.processors.base import Processor
+from ganzoo.processors.words import Words
 from ganzoo.utils.files import write_bytes
 from ganzoo.utils.terminal import PATIENCE, bar
 
@@ -47,6 +48,13 @@ class ImageProcessor(Processor):
     modality: ClassVar[str] = "image"
     sample_file: ClassVar[str | None] = ".png"
     written: ClassVar[tuple[str, str]] = ("pictures are", ".png")
+    output_types: ClassVar[tuple[str, ...]] = ("pil", "np", "pt")
+    words: ClassVar[Words] = Words(
+        noun="picture",
+        given="pictures",
+        drawn=("images = pipe(num_samples=16, seed=0).images",),
+        hub_task="unconditional-image-generation",
+    )
     when_absent: ClassVar[Mapping[str, Any]] = {"background": None}
 
     resolution: int = Field(ge=1, le=4096, description="Height and width in pixels.")
@@ -132,13 +140,13 @@ class ImageProcessor(Processor):
         Raises:
             UserError: Unknown output type, or a number of channels that PIL cannot hold.
         """
-        if output_type == "pt":
-            return samples.float().add(1.0).mul_(0.5).clamp_(0, 1)
-        if output_type == "np":
-            return np.ascontiguousarray(self.decode(samples, "pt").permute(0, 2, 3, 1).cpu().numpy())
+        self.check_output_type(output_type)
         if output_type == "pil":
             return to_pil(self.to_stored(samples))
-        raise UserError(f"unknown output_type {output_type!r}; it is one of pil, np, pt")
+        pictures = samples.float().add(1.0).mul_(0.5).clamp_(0, 1)
+        if output_type == "pt":
+            return pictures
+        return np.ascontiguousarray(pictures.permute(0, 2, 3, 1).cpu().numpy())
 
     def output(self, samples: torch.Tensor, output_type: str, *, labels: Any, latents: Any) -> ImageOutput:
         return ImageOutput(self.decode(samples, output_type), labels, latents)

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ganzoo.errors import UserError
 from ganzoo.processors.base import Processor
+from ganzoo.processors.words import Words
 from ganzoo.utils.files import write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -44,6 +45,14 @@ class PointsProcessor(Processor):
     storage_dtype: ClassVar[str] = "float32"
     sample_file: ClassVar[str | None] = ".csv"
     written: ClassVar[tuple[str, str]] = ("points are", ".csv")
+    output_types: ClassVar[tuple[str, ...]] = ("np", "pt")
+    words: ClassVar[Words] = Words(
+        noun="point",
+        given="points",
+        drawn=("points = pipe(num_samples=2500, seed=0).points",),
+        floor="Real points",
+        floor_note="Real points are as many of the data's own, counted alike.",
+    )
 
     dimensions: int = Field(2, ge=1, le=4096, description="Coordinates of a point.")
     scale: float = Field(
@@ -83,11 +92,9 @@ class PointsProcessor(Processor):
         Raises:
             UserError: Unknown output type.
         """
-        if output_type == "pt":
-            return self.to_stored(samples)
-        if output_type == "np":
-            return self.to_stored(samples).cpu().numpy()
-        raise UserError(f"unknown output_type {output_type!r}; it is one of np, pt")
+        self.check_output_type(output_type)
+        points = self.to_stored(samples)
+        return points if output_type == "pt" else points.cpu().numpy()
 
     def output(self, samples: torch.Tensor, output_type: str, *, labels: Any, latents: Any) -> PointsOutput:
         return PointsOutput(self.decode(samples, output_type), labels, latents)

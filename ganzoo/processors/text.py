@@ -25,6 +25,7 @@ from ganzoo.processors.tokenizer import (
     read_tokenizer_files,
     vocab_size,
 )
+from ganzoo.processors.words import Words
 from ganzoo.utils.files import write_text
 from ganzoo.utils.layout import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
 from ganzoo.utils.validation import explain
@@ -72,6 +73,18 @@ class TextProcessor(Processor):
     modality: ClassVar[str] = "text"
     written: ClassVar[tuple[str, str]] = ("sentences are", ".txt")
     storage_dtype: ClassVar[str] = "int32"
+    output_types: ClassVar[tuple[str, ...]] = ("text", "ids", "pt")
+    words: ClassVar[Words] = Words(
+        noun="sentence",
+        given="sentences",
+        drawn=("texts = pipe(num_samples=8, seed=0).texts",),
+        hub_task="text-generation",
+        floor="Real text",
+        protocol="Protocol",
+        floor_note="Real text is what training sentences score in place of the generated ones or, compared with the training "
+        "sentences, test sentences.",
+        lists_settings=True,
+    )
 
     vocab_size: int = Field(ge=2, le=MAX_VOCAB, description="Tokens of the vocabulary.")
     max_length: int = Field(ge=1, le=4096, description="Tokens of a sample at most, the end included.")
@@ -322,10 +335,9 @@ class TextProcessor(Processor):
         Raises:
             UserError: Unknown output type.
         """
+        self.check_output_type(output_type)
         if output_type == "pt":
             return tokens
-        if output_type not in ("text", "ids"):
-            raise UserError(f"unknown output_type {output_type!r}; it is one of text, ids, pt")
         if self.max_prompt_length and tokens.shape[1] > self.max_length:
             tokens = tokens[:, self.max_prompt_length :]
         return self._decode(tokens, output_type)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from ganzoo.errors import UnusableSample, UserError
+from ganzoo.errors import UnusableSample
 from ganzoo.processors.base import Processor
+from ganzoo.processors.words import Words
 from ganzoo.sound.recording import FULL_SCALE, Recording, mixed, read_recording, to_int16, without_offset
 from ganzoo.utils.files import write_bytes
 from ganzoo.utils.terminal import PATIENCE, bar
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 # Where a recording's peak goes when it is normalised: a little room for what resampling by a player overshoots.
+# A line of code that writes what a pipeline of sound returned.
+WRITES = 'soundfile.write("{name}.wav", output.audios[0].T, output.sampling_rate)'
 PEAK = 0.95
 LEVEL_SECONDS = 0.02  # over which the loudness of a moment is taken
 # Beyond full scale by more than this, samples are in units that nobody stated.
@@ -51,6 +54,16 @@ class WaveformProcessor(Processor):
     storage_dtype: ClassVar[str] = "int16"
     sample_file: ClassVar[str | None] = ".wav"
     written: ClassVar[tuple[str, str]] = ("sound is", ".wav")
+    one_file_each: ClassVar[bool] = True
+    output_types: ClassVar[tuple[str, ...]] = ("np", "pt")
+    words: ClassVar[Words] = Words(
+        noun="recording",
+        given='["recording.wav"]',
+        drawn=("output = pipe(num_samples=4, seed=0)", WRITES),
+        imports=("soundfile",),
+        tags=("audio",),
+        drawn_tags=("audio-generation", "unconditional-audio-generation"),
+    )
     when_absent: ClassVar[Mapping[str, Any]] = {"remove_offset": False, "trim_db": None}
 
     length: int = Field(ge=16, le=2**22, description="Samples of a clip, in each channel.")
@@ -216,8 +229,7 @@ class WaveformProcessor(Processor):
         Raises:
             UserError: Unknown output type.
         """
-        if output_type not in ("np", "pt"):
-            raise UserError(f"unknown output_type {output_type!r}; of sound it is one of np, pt")
+        self.check_output_type(output_type)
         waveforms = self.to_waveforms(samples.detach()).clamp(-1, 1)
         return waveforms if output_type == "pt" else waveforms.cpu().numpy()
 
