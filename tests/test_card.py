@@ -24,6 +24,7 @@ from ganzoo.version import DISTRIBUTION
 PICTURES = GANPipeline.card_words(ImageProcessor)
 SOUND = GANPipeline.card_words(WaveformProcessor)
 TEXT = TextPipeline.card_words(TextProcessor)
+VOCODED = VocoderPipeline.card_words(WaveformProcessor)
 JUDGED = ClassifierPipeline.card_words(ImageProcessor)
 METRIC = {
     "name": "frechet_distance",
@@ -141,10 +142,9 @@ def test_pushed_card_names_its_repository():
     assert address_card(edited, "me/mine") == edited
 
 
-@pytest.mark.parametrize(("modality", "extra"), [("image", ""), ("audio", "[audio]")])
-def test_pushed_card_of_former_days_installs_the_right_package(modality, extra):
-    kind = {"modality": modality, "kind": "vocoder" if extra else "gan", "repo_id": "me/mine"}
-    today = render_card(card_data(**kind))
+@pytest.mark.parametrize(("words", "extra"), [(PICTURES, ""), (VOCODED, "[audio]")], ids=["plain", "audio"])
+def test_pushed_card_of_former_days_installs_the_right_package(words, extra):
+    today = render_card(card_data(words=words, repo_id="me/mine"))
     metadata, _, body = today.rpartition("---\n\n")
     text = body[: body.index("<!--")].replace(f"{DISTRIBUTION}{extra}", f"ganzoo{extra}")
     assert f"ganzoo{extra}" in text and DISTRIBUTION not in text
@@ -299,7 +299,7 @@ def test_a_task_says_what_its_card_shows():
     assert 'pipe = ganzoo.from_pretrained("ganzoo/dcgan-mnist")' in body
     assert GANPipeline.card_words(Table).usage[1:] == ("output = pipe(num_samples=4, seed=0)",)
     assert ClassifierPipeline.card_words(Table).hub_task is None  # the Hub has tabular-classification, no such task
-    assert (JUDGED.tag, VocoderPipeline.card_words(WaveformProcessor).extra) == ("classifier", "audio")
+    assert (JUDGED.tag, VOCODED.extra) == ("classifier", "audio")
 
 
 def test_importing_cards_imports_no_torch():

@@ -448,6 +448,13 @@ def test_the_wrong_class_is_said(tiny_checkpoint, classifier, tmp_path):
         ganzoo.Generator.from_pretrained(tiny_checkpoint, trust=True)
 
 
+def test_the_wrong_class_is_said_before_the_weights_are_read(classifier, tmp_path):
+    classifier.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="makes a ClassifierPipeline, not a GANPipeline$"):
+        ganzoo.GANPipeline.from_pretrained(tmp_path)
+
+
 def test_names_that_mean_two_things_or_nothing(tiny_checkpoint, tmp_path, monkeypatch):
     from ganzoo.checkpoints.catalogue import catalogue
 

@@ -449,7 +449,9 @@ def test_metrics_of_text_name_their_protocol():
     metric = {"name": "bleu_2", "value": 0.7, "num_real": 10, "num_generated": 9, "embedder": "nltk words",
               "floor": 0.74, "parameters": {"temperature": 0.9}}  # fmt: skip
     words = TextPipeline.card_words(TextProcessor)
-    data = CardData(name="m", summary="M.", family="seqgan", words=words, license="unknown", metrics=[metric], recipe="m")
+    data = CardData(
+        name="m", summary="M.", family="seqgan", words=words, license="unknown", metrics=[metric], recipe="m"
+    )
     body = split_card(render_card(data))[1]
     assert "| Metric | Value | Real text | N real | N generated | Protocol | Data | Split | Seed |" in body
     assert "| bleu_2 | 0.7 | 0.74 | 10 | 9 | nltk words, temperature 0.9 | - | - | - |" in body

@@ -321,7 +321,7 @@ def test_checkpoint_keeps_what_its_previews_need(pipe, tmp_path):
     pipe.save_pretrained(tmp_path / "first")
     assert [check for check in ganzoo.verify(tmp_path / "first") if not check.passed] == []
     card = (tmp_path / "first" / "README.md").read_text(encoding="utf-8")
-    assert "samples/pairs.wav" in card and "vocode" in card
+    assert "each recording followed by its copy: [samples/pairs.wav]" in card and "vocode" in card
     loaded = ganzoo.from_pretrained(tmp_path / "first")
     assert isinstance(loaded, VocoderPipeline)
     np.testing.assert_array_equal(loaded.examples.numpy(), clips(3))

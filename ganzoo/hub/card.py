@@ -46,7 +46,6 @@ _MARKER = re.compile(r"<!-- written by ganzoo[^>]*sha256:([0-9a-f]{64}) -->\s*\Z
 _FORMER_INSTALL = re.compile(r'^(pip install "?)ganzoo\b', re.MULTILINE)
 
 
-
 class MeasuredMetric(BaseModel):
     """One line of `metrics.json`: a value with the protocol that gives it a meaning."""
 
