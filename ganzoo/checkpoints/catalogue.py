@@ -1,22 +1,27 @@
 """The published checkpoints by name: `hub/catalogue.json`, which also travels inside the wheel.
 
-In a checkout the folders themselves lie beside the catalogue, and a name opens the folder without any network; an installed
-ganzoo downloads the entry's repository.
+In a checkout the folders themselves lie beside the catalogue, and a name opens the folder without any network. An installed
+ganzoo carries two of them, and downloads the rest from the organisation that publishes them, `$GANZOO_ORGANISATION` or
+"ganzoo". Anybody might own that name: the catalogue pins the content of every file, and what differs is refused.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import json
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from ganzoo.checkpoints.pins import Pin
 from ganzoo.registry import family_modality, list_families
 from ganzoo.utils.modalities import check_modality
 from ganzoo.utils.resources import resource
 
 CATALOGUE_FILE = "catalogue.json"
+ORGANISATION = "ganzoo"
 
 
 @dataclass(frozen=True)
@@ -25,23 +30,28 @@ class CatalogueEntry:
 
     Attributes:
         name: `"dcgan-mnist"`.
-        repo_id: Repository on the Hub.
         family: Family of its networks.
         modality: What its samples are.
         parameters: Parameters of the main network.
         summary: One line for the list.
+        files: What each of its files must be, by its path; all but the card.
     """
 
     name: str
-    repo_id: str
     family: str
     modality: str
     parameters: int
     summary: str
+    files: dict[str, Pin]
+
+    @property
+    def repo_id(self) -> str:
+        """Its repository on the Hub."""
+        return f"{os.environ.get('GANZOO_ORGANISATION') or ORGANISATION}/{self.name}"
 
     @property
     def folder(self) -> Path:
-        """The checkpoint's folder in a checkout (it need not exist)."""
+        """The checkpoint's folder in a checkout; an installed ganzoo has it in part or not at all."""
         return resource("hub") / self.name
 
 
@@ -52,7 +62,11 @@ def catalogue() -> dict[str, CatalogueEntry]:
     if not path.is_file():
         return {}
     entries = json.loads(path.read_text(encoding="utf-8"))
-    return {entry["name"]: CatalogueEntry(**entry) for entry in entries}
+    return {entry["name"]: _entry(**entry) for entry in entries}
+
+
+def _entry(*, files: dict[str, dict[str, Any]], **fields: Any) -> CatalogueEntry:
+    return CatalogueEntry(**fields, files={name: Pin(**pin) for name, pin in files.items()})
 
 
 def list_models(

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ganzoo.checkpoints.catalogue import catalogue
+from ganzoo.checkpoints.catalogue import CatalogueEntry, catalogue
 from ganzoo.errors import CheckpointError, GanzooError, NotFoundError, UserError, did_you_mean, shorten
+from ganzoo.utils.layout import CARD_FILE
 from ganzoo.version import __version__
 
 REPO_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
@@ -114,6 +115,39 @@ class HubRepository:
         return path
 
 
+class PublishedRepository(HubRepository):
+    """A checkpoint of the catalogue on the Hub: its files are those that the catalogue pins, or refused.
+
+    Those that an installed ganzoo carries are taken from there.
+    """
+
+    def __init__(self, entry: CatalogueEntry, revision: str | None, options: dict[str, Any]) -> None:
+        super().__init__(entry.repo_id, revision, options)
+        self.entry = entry
+
+    def find(self, file: str) -> Path | None:
+        if file not in self.entry.files and file != CARD_FILE:
+            return None
+        carried = LocalRepository(self.entry.folder).find(file) if self.revision is None else None
+        if carried is not None:
+            return carried
+        path = super().find(file)
+        check_pin(self.entry, file, path)
+        return path
+
+
+def check_pin(entry: CatalogueEntry, file: str, path: Path | None) -> None:
+    """Refuses what a repository holds (at `path`, or nothing) as a file of a published checkpoint, unless it is that file."""
+    pin = entry.files.get(file)
+    if pin is None or (path is not None and path.is_file() and pin.fits(path)):
+        return
+    raise CheckpointError(
+        f"{file} of '{entry.repo_id}' is not the file that this ganzoo publishes as {entry.name!r} "
+        f"(SHA-256 {pin.sha256[:16]}...): load with force_download=True if it was damaged on its way, update "
+        f"ganzoo, or load '{entry.repo_id}' by this full name if you trust its owner"
+    )
+
+
 Repository = LocalRepository | HubRepository
 
 
@@ -143,8 +177,8 @@ def open_repository(source: str | Path, *, revision: str | None = None, **option
     if os.path.isfile(folder):
         raise UserError(f"{text} is a file; a checkpoint is the folder that holds config.json and model.safetensors")
     if entry:
-        in_checkout = entry.folder.is_dir() and revision is None
-        return LocalRepository(entry.folder) if in_checkout else HubRepository(entry.repo_id, revision, options)
+        whole = revision is None and all((entry.folder / file).is_file() for file in entry.files)
+        return LocalRepository(entry.folder) if whole else PublishedRepository(entry, revision, options)
     repo_id, at, tail = text.partition("@")
     if at and revision is not None and tail != revision:
         raise UserError(f"two revisions for {repo_id}: '@{tail}' and revision={revision!r}; give one")

@@ -25,7 +25,11 @@ def command(modality: str | None, as_json: bool) -> None:
     if as_json:
         from dataclasses import asdict
 
-        listing = {"models": [asdict(entry) for entry in models], "families": families, "recipes": recipes}
+        listing = {
+            "models": [asdict(entry) | {"repo_id": entry.repo_id} for entry in models],
+            "families": families,
+            "recipes": recipes,
+        }
         click.echo(json.dumps(listing, indent=2))
         return
     _table("Pretrained models", [(m.name, f"{m.parameters / 1e6:.1f} M", m.summary) for m in models])

@@ -7,15 +7,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ganzoo.checkpoints.catalogue import CATALOGUE_FILE, CatalogueEntry, catalogue
+from ganzoo.checkpoints.pins import pins_of
 from ganzoo.checkpoints.repository import LocalRepository
-from ganzoo.hub.transfer import CARD_FILE
+from ganzoo.checkpoints.weights import count_parameters
+from ganzoo.hub.metadata import split_card
+from ganzoo.utils.files import read_text, write_text
+from ganzoo.utils.layout import CARD_FILE
 
 
 def write_catalogue(folder: Path) -> list[CatalogueEntry]:
-    """Rebuilds `catalogue.json` from the checkpoint folders under `folder` (maintainers: `make catalogue`)."""
+    """Rebuilds `catalogue.json` from the checkpoint folders under `folder` (maintainers: `make catalogue`).
+
+    It pins the content of every file but the cards: whoever loads a checkpoint by its name gets those or none.
+    """
     from ganzoo.checkpoints.checkpoint import read_processor
     from ganzoo.networks.base import GANModel
-    from ganzoo.utils.files import write_text
 
     entries = []
     for checkpoint in sorted(path.parent for path in folder.glob("*/config.json")):
@@ -23,11 +29,11 @@ def write_catalogue(folder: Path) -> list[CatalogueEntry]:
         entries.append(
             CatalogueEntry(
                 name=checkpoint.name,
-                repo_id=f"ganzoo/{checkpoint.name}",
                 family=network.family,
                 modality=read_processor(LocalRepository(checkpoint)).modality,
-                parameters=sum(parameter.numel() for parameter in network.parameters()),
+                parameters=count_parameters(network),
                 summary=_summary(checkpoint / CARD_FILE),
+                files=pins_of(checkpoint),
             )
         )
     write_text(folder / CATALOGUE_FILE, json.dumps([asdict(entry) for entry in entries], indent=2) + "\n")
@@ -37,5 +43,5 @@ def write_catalogue(folder: Path) -> list[CatalogueEntry]:
 
 def _summary(card: Path) -> str:
     """The card's first sentence: the first line of its body that is neither heading nor mark-up."""
-    lines = card.read_text(encoding="utf-8").split("---", 2)[-1].splitlines()
+    lines = split_card(read_text(card), where=str(card))[1].splitlines()
     return next((line.strip() for line in lines if line.strip() and line[0] not in "#<!|"), "")

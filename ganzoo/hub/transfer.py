@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ganzoo.checkpoints.catalogue import catalogue
-from ganzoo.checkpoints.repository import REPO_ID, LocalRepository, explain_hub_error
+from ganzoo.checkpoints.repository import REPO_ID, LocalRepository, check_pin, explain_hub_error
 from ganzoo.errors import NotFoundError, UserError, did_you_mean
+from ganzoo.utils.layout import CARD_FILE
 from ganzoo.version import __version__
 
 # What never leaves the machine: optimiser state is of no use to others, and temporary files to nobody.
 NOT_PUBLISHED = ["training_state/**", ".*", "**/.*"]
-CARD_FILE = "README.md"
 
 
 @dataclass(frozen=True)
@@ -116,31 +116,42 @@ def pull(
 ) -> Path:
     """Downloads a whole checkpoint, into the Hub's cache or into the folder `output`. Returns the folder.
 
+    Args:
+        repo_id: A name of the catalogue, whose files are then compared with those that it pins, or `org/name[@revision]`.
+
     Raises:
         NotFoundError: No such repository or revision.
+        CheckpointError: A file is not that of the catalogue; nothing is written to `output` then.
         GanzooError: The Hub could not be reached.
     """
     from huggingface_hub import snapshot_download
 
     name, at, tail = repo_id.partition("@")
     revision = (tail if at else revision) or None
-    if name in catalogue():
-        name = catalogue()[name].repo_id
+    entry = catalogue().get(name)
+    name = entry.repo_id if entry else name
     if not REPO_ID.fullmatch(name):
         raise NotFoundError(f"{repo_id!r} is no repository name (org/name).{did_you_mean(name, catalogue())}")
+    options = {
+        "allow_patterns": [*entry.files, CARD_FILE] if entry else None,
+        "token": token,
+        "local_files_only": local_files_only,
+        "library_name": "ganzoo",
+        "library_version": __version__,
+    }
     try:
-        folder = snapshot_download(
-            name,
-            revision=revision,
-            local_dir=output,
-            token=token,
-            local_files_only=local_files_only,
-            library_name="ganzoo",
-            library_version=__version__,
+        if entry is None:
+            return Path(snapshot_download(name, revision=revision, local_dir=output, **options))
+        cached = Path(snapshot_download(name, revision=revision, **options))
+        for file in entry.files:
+            check_pin(entry, file, cached / file)
+        return (
+            cached
+            if output is None
+            else Path(snapshot_download(name, revision=cached.name, local_dir=output, **options))
         )
     except Exception as error:
         raise explain_hub_error(error, repo_id, revision=revision) from error
-    return Path(folder)
 
 
 def _names_to_push(folder: Path) -> list[str]:
