@@ -312,7 +312,7 @@ class TestCaptions:
         assert result.num_real == 2
 
     def test_mistakes(self, pipe, captions):
-        with pytest.raises(UserError, match="no text metric 'bleu_7'.*nll_test, entropy, nll_oracle, bleu_2"):
+        with pytest.raises(UserError, match="no text metric 'bleu_7'.*bleu_2, .*nll_test"):
             ganzoo.evaluate(pipe, data=captions, metrics=["bleu_7"])
         with pytest.raises(UserError, match="no text metric 'frechet_distance'"):
             ganzoo.evaluate(pipe, data=captions, metrics="frechet_distance")

@@ -159,8 +159,8 @@ class TestEvaluateSamples:
         generated, real = pictures(120, seed=1), pictures(100, seed=2)
         embedder = classifier()
         protocol = {"seed": 3, "dataset": "noise", "split": "test", "labels": torch.arange(120) % 2}
-        results = evaluate_samples(generated, real, embedder=embedder, metrics=list(METRICS), **protocol)
-        assert [result.name for result in results] == list(METRICS)
+        results = evaluate_samples(generated, real, embedder=embedder, metrics=METRICS.names(), **protocol)
+        assert [result.name for result in results] == METRICS.names()
         value = {result.name: result.value for result in results}
         first, second = embedder(generated), embedder(real)
         assert value["frechet_distance"] == pytest.approx(frechet_distance(first.features, second.features))
@@ -172,12 +172,12 @@ class TestEvaluateSamples:
         hits = first.probabilities.argmax(dim=1) == torch.arange(120) % 2
         assert value["label_accuracy"] == pytest.approx(float(hits.float().mean()))
         for result in results:
-            compares = METRICS[result.name].compares
+            compares = METRICS.all()[result.name].compares
             assert (result.num_generated, result.num_real) == (120, 100 if compares else 0)
             assert (result.embedder, result.dataset, result.split, result.seed) == ("brightness", "noise", "test", 3)
             assert (result.ganzoo_version, result.torch_version) == (ganzoo.__version__, torch.__version__)
             assert result.floor is None
-        assert METRICS["recall"].higher_is_better and not METRICS["kid"].higher_is_better
+        assert METRICS.all()["recall"].higher_is_better and not METRICS.all()["kid"].higher_is_better
 
     def test_batches_and_tensors_agree(self):
         generated, real = pictures(600, seed=1), pictures(300, seed=2)
@@ -191,7 +191,7 @@ class TestEvaluateSamples:
         names = ["frechet_distance", "kid", "precision", "coverage", "density"]
         good, bad = (evaluate_samples(set_, real, embedder="pixels", metrics=names) for set_ in (close, far))
         for better, worse in zip(good, bad, strict=True):
-            assert (better.value > worse.value) == METRICS[better.name].higher_is_better
+            assert (better.value > worse.value) == METRICS.all()[better.name].higher_is_better
 
     def test_floor(self):
         generated, real, reference = pictures(80, high=200, seed=1), pictures(90, seed=2), pictures(300, seed=3)
@@ -239,8 +239,8 @@ class TestEvaluateSamples:
         assert sorted(seen) == [20, 30, 40]
 
     def test_pairs_share_one_computation(self):
-        assert METRICS["precision"].compute is METRICS["recall"].compute
-        assert METRICS["density"].compute is METRICS["coverage"].compute
+        assert METRICS.all()["precision"].compute is METRICS.all()["recall"].compute
+        assert METRICS.all()["density"].compute is METRICS.all()["coverage"].compute
 
     def test_without_real_samples(self):
         dark = pictures(30, high=100)
@@ -351,7 +351,7 @@ class TestMetricResult:
         )
 
     def test_survives_json(self):
-        options = {"metrics": list(METRICS), "labels": torch.zeros(40, dtype=torch.long)}
+        options = {"metrics": METRICS.names(), "labels": torch.zeros(40, dtype=torch.long)}
         results = evaluate_samples(
             pictures(40), pictures(40, seed=1), embedder=classifier(), reference=pictures(50), **options
         )

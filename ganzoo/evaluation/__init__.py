@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganzoo.errors import UserError
-from ganzoo.evaluation.audio import evaluate_audio
-from ganzoo.evaluation.classifier import classifier_accuracy
-from ganzoo.evaluation.image import evaluate_images
-from ganzoo.evaluation.points import evaluate_points
+from ganzoo.evaluation.base import EVALUATIONS, evaluation_of
 from ganzoo.evaluation.request import Request
-from ganzoo.evaluation.text import evaluate_text
-from ganzoo.evaluation.vocoder import evaluate_vocoder
 from ganzoo.pipelines import Pipeline, from_pretrained
 from ganzoo.recipe.data import data_config
 
@@ -21,17 +15,6 @@ if TYPE_CHECKING:
     from ganzoo.embedders.base import Embedder
     from ganzoo.metrics.records import MetricResult
     from ganzoo.recipe.data import DataConfig
-
-# (task of the network, modality of its processor) -> how it is measured.
-EVALUATIONS: dict[tuple[str, str], Callable[[Request], list[MetricResult]]] = {
-    ("generation", "image"): evaluate_images,
-    ("generation", "audio"): evaluate_audio,
-    ("continuation", "text"): evaluate_text,
-    ("generation", "points"): evaluate_points,
-    ("vocoding", "audio"): evaluate_vocoder,
-    ("classification", "image"): classifier_accuracy,
-    ("classification", "audio"): classifier_accuracy,
-}
 
 
 def evaluate(
@@ -51,12 +34,8 @@ def evaluate(
 
     Args:
         model: A pipeline, or whatever `from_pretrained` takes.
-        metrics: Names of metrics: of pictures those of `ganzoo.metrics.METRICS`; of sound the same and
-            `nearest_training`, `nearest_self`, `frechet_audio_distance`; of vocoders `log_mel_l1`, `multi_resolution_stft`,
-            `mel_cepstral_distortion`, `resynthesis_accuracy`, `real_time_factor`; of text those of
-            `ganzoo.metrics.text.TEXT_METRICS`, and `nll_test`, `entropy`, `nll_oracle`; of points `modes`, `high_quality`,
-            `mode_divergence`. For a classifier it is always its
-            accuracy.
+        metrics: Names of metrics: the keys of `METRICS` in the files of `ganzoo.metrics` (pictures, and sound), of its folders
+            `sound`, `text`, `points`, `vocoding`, `classification`; by default those that its evaluation chooses.
         num_samples: Generated samples, or copied clips. Of a larger split the first `num_samples` pictures are taken, of
             sound as many at random; real sentences are always the whole split.
         data: The `data` section of a recipe, e.g. `{"path": "../mnist"}`; its keys go over those of the recipe.
@@ -90,10 +69,7 @@ def evaluate(
         floor=floor,
         progress=progress,
     )
-    what = pipeline.network.task, pipeline.processor.modality
-    if what not in EVALUATIONS:
-        raise UserError(f"{what[0]} of {what[1]} cannot be measured yet")
-    return EVALUATIONS[what](request)
+    return evaluation_of(pipeline.network.task, pipeline.processor.modality)(request)
 
 
 __all__ = ["EVALUATIONS", "evaluate"]

@@ -1,25 +1,29 @@
-"""Measuring generated sound."""
+"""Measuring generated sound: against the split, the training split against it as the floor, and how near it is to the training
+data. A conditional model is asked for its classes in turn."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ganzoo.errors import UserError, did_you_mean, shorten
+from ganzoo.errors import UserError
+from ganzoo.evaluation.base import Evaluation
+from ganzoo.utils.finding import Kind
 from ganzoo.utils.terminal import bar
 
 if TYPE_CHECKING:
     from ganzoo.data.dataset import ArrayDataset
     from ganzoo.embedders.base import Embedder, Embedding
     from ganzoo.evaluation.request import Request
+    from ganzoo.metrics.metric import Metric
     from ganzoo.metrics.records import MetricResult
 
+SOUND_METRICS = Kind("audio metric", "ganzoo.metrics.sound", "METRIC")
 DEFAULT_METRICS = (
     "frechet_distance",
     "precision",
@@ -34,32 +38,6 @@ CLASS_METRICS = ("inception_score", "class_balance")
 BATCH = 256
 # The more points, the nearer the nearest: distances compare at one number of them.
 NEAREST_COUNT = 300
-
-
-def evaluate_audio(request: Request) -> list[MetricResult]:
-    """Generated sound against the split, the training split against it as the floor; and how near it is to the training
-    data.
-
-    A conditional model is asked for its classes in turn. The inception score is that of all samples at once: the parts that
-    are usual for pictures would be too small for data sets of sound.
-
-    Raises:
-        UserError: An unknown metric, or one that needs classes where there are none.
-    """
-    from ganzoo.metrics.evaluate import METRICS
-
-    subject = Subject(request)
-    names = request.metrics or _default_metrics(subject)
-    known = (*METRICS, *OWN_METRICS)
-    for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise UserError(
-                f"there is no audio metric {shorten(name)}.{hint} The audio metrics are: {', '.join(known)}"
-            )
-    results = {name: OWN_METRICS[name](subject) for name in names if name in OWN_METRICS}
-    results |= {result.name: result for result in _of_embeddings(subject, [n for n in names if n in METRICS])}
-    return [results[name] for name in names]
 
 
 class Subject:
@@ -139,6 +117,35 @@ class Subject:
         chosen = torch.randperm(len(real), generator=torch.Generator().manual_seed(self.request.seed))[:count]
         return self.log_mels(generated[:count]), self.log_mels(real[chosen])
 
+    def embedded(self, metrics: Mapping[str, Metric]) -> list[MetricResult]:
+        """Metrics of embeddings. The inception score is that of all samples at once: the parts that are usual for pictures
+        would be too small for data sets of sound."""
+        from ganzoo.metrics.evaluate import evaluate_embeddings
+
+        if classified := [name for name, metric in metrics.items() if metric.needs != "features"]:
+            self._check_classes(classified)
+        request = self.request
+        compared = any(metric.compares for metric in metrics.values())
+        return evaluate_embeddings(
+            self.generated_embedding._replace(labels=self.labels),
+            self.real_embedding._replace(labels=self.real[1]) if compared or request.floor else None,
+            reference=self.training_embedding if compared and request.has_floor else None,
+            floor=request.floor,
+            metrics=list(metrics),
+            embedder=self.embedder.name,
+            seed=request.seed,
+            splits=1,
+            dataset=request.real.description,
+            split=request.real.split,
+        )
+
+    def _check_classes(self, names: list[str]) -> None:
+        if not self.knows_classes:
+            raise UserError(
+                f"{', '.join(names)} read class probabilities, which the embedder {self.embedder.name!r} does not give; "
+                "choose a classifier of sound, such as 'audio-digit-classifier'"
+            )
+
     def log_mels(self, waveforms: Tensor) -> Tensor:
         from ganzoo.embedders.listening import listening_features
 
@@ -153,106 +160,4 @@ def _default_metrics(subject: Subject) -> tuple[str, ...]:
     return (*CLASS_METRICS, *asked, *DEFAULT_METRICS)
 
 
-def _of_embeddings(subject: Subject, names: list[str]) -> list[MetricResult]:
-    from ganzoo.metrics.evaluate import METRICS, evaluate_embeddings
-
-    if not names:
-        return []
-    if classified := [name for name in names if METRICS[name].needs != "features"]:
-        _check_classes(subject, classified)
-    request = subject.request
-    compared = any(METRICS[name].compares for name in names)
-    return evaluate_embeddings(
-        subject.generated_embedding._replace(labels=subject.labels),
-        subject.real_embedding._replace(labels=subject.real[1]) if compared or request.floor else None,
-        reference=subject.training_embedding if compared and request.has_floor else None,
-        floor=request.floor,
-        metrics=names,
-        embedder=subject.embedder.name,
-        seed=request.seed,
-        splits=1,
-        dataset=request.real.description,
-        split=request.real.split,
-    )
-
-
-def _check_classes(subject: Subject, names: list[str]) -> None:
-    if not subject.knows_classes:
-        raise UserError(
-            f"{', '.join(names)} read class probabilities, which the embedder {subject.embedder.name!r} does not give; "
-            "choose a classifier of sound, such as 'audio-digit-classifier'"
-        )
-
-
-def _frechet_audio_distance(subject: Subject) -> MetricResult:
-    """The Fréchet distance over CLAP, whatever the other metrics are measured by (Kilgour et al., 2019, used VGGish)."""
-    from ganzoo.embedders.names import get_embedder
-    from ganzoo.metrics.evaluate import evaluate_samples
-
-    request = subject.request
-    is_clap = isinstance(request.embedder, str) and request.embedder.partition(":")[0] == "clap"
-    embedder = subject.embedder if is_clap else get_embedder("clap", sampling_rate=subject.sampling_rate)
-    (result,) = evaluate_samples(
-        subject.generated,
-        subject.real[0],
-        embedder=embedder,
-        metrics=["frechet_distance"],
-        seed=request.seed,
-        dataset=request.real.description,
-        split=request.real.split,
-        reference=subject.some(subject.training, request.num_samples)[0] if request.has_floor else None,
-        progress=request.progress,
-    )
-    return dataclasses.replace(result, name="frechet_audio_distance")
-
-
-def _nearest_training(subject: Subject) -> MetricResult:
-    """|D|_train: near 0 for copies of the training data."""
-    from ganzoo.metrics.nearest import nearest_distances
-
-    training = subject.training
-    generated, real = subject.points
-
-    def to_training(points: Tensor) -> Tensor:
-        starts = range(0, len(training), BATCH)
-        rows = (training.batch(np.arange(start, min(start + BATCH, len(training))))[0] for start in starts)
-        return nearest_distances(points, (subject.log_mels(part) for part in rows))
-
-    floor = to_training(real) if subject.request.has_floor else None
-    protocol = {"split": training.split, "num_real": len(training)}
-    return _nearest(subject, "nearest_training", to_training(generated), floor, **protocol)
-
-
-def _nearest_self(subject: Subject) -> MetricResult:
-    """|D|_self: near 0 where all samples are alike."""
-    from ganzoo.metrics.nearest import nearest_distances_within
-
-    generated, real = subject.points
-    floor = nearest_distances_within(real) if subject.request.floor else None
-    return _nearest(subject, "nearest_self", nearest_distances_within(generated), floor, num_real=0)
-
-
-def _nearest(subject: Subject, name: str, distances: Tensor, floor: Tensor | None, **protocol: Any) -> MetricResult:
-    from ganzoo.embedders.listening import listening_mel
-
-    mel = listening_mel(subject.sampling_rate)
-    details = {"standard_deviation": float(distances.std()), "minimum": float(distances.min())}
-    if floor is not None:
-        details |= {"floor_standard_deviation": float(floor.std()), "num_reference": len(floor)}
-    return subject.request.result(
-        name,
-        float(distances.mean()),
-        parameters={"n_mels": mel.n_mels, "n_fft": mel.n_fft, "hop_length": mel.hop_length},
-        details=details,
-        floor=None if floor is None else float(floor.mean()),
-        num_generated=len(distances),
-        embedder="log-mel",
-        **protocol,
-    )
-
-
-OWN_METRICS: dict[str, Callable[[Subject], MetricResult]] = {
-    "nearest_training": _nearest_training,
-    "nearest_self": _nearest_self,
-    "frechet_audio_distance": _frechet_audio_distance,
-}
+EVALUATION = Evaluation(Subject, _default_metrics, (Kind("audio metric", "ganzoo.metrics", "METRIC"), SOUND_METRICS))

@@ -2,52 +2,52 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
 from ganzoo.data.sets.mixtures import mixture
-from ganzoo.errors import UserError, did_you_mean, shorten
-from ganzoo.metrics.modes import count_point_modes
+from ganzoo.evaluation.base import Evaluation
+from ganzoo.metrics.modes import Modes, count_point_modes
+from ganzoo.utils.finding import Kind
 
 if TYPE_CHECKING:
     from ganzoo.evaluation.request import Request
-    from ganzoo.metrics.records import MetricResult
 
-POINT_METRICS = ("modes", "high_quality", "mode_divergence")
+DEFAULT_METRICS = ("modes", "high_quality", "mode_divergence")
 
 
-def evaluate_points(request: Request) -> list[MetricResult]:
-    """Generated points against the centres of the mixture; the floor is what real points score.
+class Subject:
+    """Generated points, and real ones as the floor, against the centres of the mixture.
 
     Raises:
-        UserError: An unknown metric, or data that is no mixture.
+        UserError: The data is no mixture.
     """
-    names = request.metrics or POINT_METRICS
-    for name in names:
-        if name not in POINT_METRICS:
-            hint = did_you_mean(name, POINT_METRICS)
-            raise UserError(
-                f"there is no metric of points {shorten(name)}.{hint} The metrics are: {', '.join(POINT_METRICS)}"
-            )
-    known = mixture(request.data.dataset)
-    centres = torch.tensor(known.centres)
-    pipeline = request.pipeline
-    samples = pipeline.sample(request.num_samples, seed=request.seed, batch_size=4096).samples
-    generated = count_point_modes(pipeline.processor.to_stored(samples).cpu(), centres, known.sigma)
-    real = torch.tensor(request.real.samples[: request.num_samples]) if request.floor else None
-    perfect = None if real is None else count_point_modes(real, centres, known.sigma)
-    values = {"modes": "covered", "high_quality": "high_quality", "mode_divergence": "divergence"}
-    return [
-        request.result(
-            name,
-            float(getattr(generated, values[name])),
-            num_real=0 if real is None else len(real),
-            num_generated=len(samples),
-            embedder="none",
-            parameters={"modes": len(centres), "sigma": known.sigma, "deviations": 3},
-            details={"counts": generated.counts.tolist()} if name == "modes" else {},
-            floor=None if perfect is None else float(getattr(perfect, values[name])),
-        )
-        for name in names
-    ]
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        known = mixture(request.data.dataset)
+        self.centres, self.sigma = torch.tensor(known.centres), known.sigma
+
+    @cached_property
+    def generated(self) -> Modes:
+        request = self.request
+        samples = request.pipeline.sample(request.num_samples, seed=request.seed, batch_size=4096).samples
+        return count_point_modes(request.pipeline.processor.to_stored(samples).cpu(), self.centres, self.sigma)
+
+    @property
+    def num_real(self) -> int:
+        return min(self.request.num_samples, len(self.request.real))
+
+    @cached_property
+    def perfect(self) -> Modes | None:
+        """What real points score; None where no floor is wanted."""
+        if not self.request.floor:
+            return None
+        return count_point_modes(torch.tensor(self.request.real.samples[: self.num_real]), self.centres, self.sigma)
+
+
+EVALUATION = Evaluation(
+    Subject, lambda subject: DEFAULT_METRICS, (Kind("metric of points", "ganzoo.metrics.points", "METRIC"),)
+)

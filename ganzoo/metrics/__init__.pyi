@@ -9,12 +9,6 @@ from ganzoo.embedders.pixels import PixelEmbedder as PixelEmbedder
 from ganzoo.embedders.pixels import fit_images as fit_images
 from ganzoo.metrics.classes import ClassBalance as ClassBalance
 from ganzoo.metrics.classes import class_balance as class_balance
-from ganzoo.metrics.copies import RESOLUTIONS as RESOLUTIONS
-from ganzoo.metrics.copies import cosine_basis as cosine_basis
-from ganzoo.metrics.copies import log_mel_l1 as log_mel_l1
-from ganzoo.metrics.copies import mel_cepstral_distortion as mel_cepstral_distortion
-from ganzoo.metrics.copies import multi_resolution_stft as multi_resolution_stft
-from ganzoo.metrics.evaluate import METRICS as METRICS
 from ganzoo.metrics.evaluate import embed_samples as embed_samples
 from ganzoo.metrics.evaluate import evaluate_embeddings as evaluate_embeddings
 from ganzoo.metrics.evaluate import evaluate_samples as evaluate_samples
@@ -30,7 +24,13 @@ from ganzoo.metrics.manifold import DensityCoverage as DensityCoverage
 from ganzoo.metrics.manifold import PrecisionRecall as PrecisionRecall
 from ganzoo.metrics.manifold import density_coverage as density_coverage
 from ganzoo.metrics.manifold import precision_recall as precision_recall
+from ganzoo.metrics.metric import METRICS as METRICS
 from ganzoo.metrics.metric import Metric as Metric
 from ganzoo.metrics.nearest import nearest_distances as nearest_distances
 from ganzoo.metrics.nearest import nearest_distances_within as nearest_distances_within
 from ganzoo.metrics.records import MetricResult as MetricResult
+from ganzoo.metrics.vocoding.distances import RESOLUTIONS as RESOLUTIONS
+from ganzoo.metrics.vocoding.distances import cosine_basis as cosine_basis
+from ganzoo.metrics.vocoding.distances import log_mel_l1 as log_mel_l1
+from ganzoo.metrics.vocoding.distances import mel_cepstral_distortion as mel_cepstral_distortion
+from ganzoo.metrics.vocoding.distances import multi_resolution_stft as multi_resolution_stft

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganzoo.embedders.base import Embedding
 from ganzoo.errors import UserError
-from ganzoo.metrics.metric import Choices, Measurement
+from ganzoo.metrics.metric import Choices, Measurement, Metric
 from ganzoo.metrics.validation import check_probabilities
 
 
@@ -77,3 +77,9 @@ def _label_accuracy(generated: Embedding, real: Embedding | None, choices: Choic
     correct = (probabilities.argmax(dim=1) == wanted).double()
     by_class = [float(correct[wanted == label].mean()) for label in wanted.unique()]
     return {"label_accuracy": Measurement(float(correct.mean()), {"labels": "in turn"}, {"by_class": by_class})}
+
+
+METRICS = {
+    "class_balance": Metric(_class_balance, higher_is_better=False, needs="probabilities", compares=False),
+    "label_accuracy": Metric(_label_accuracy, higher_is_better=True, needs="labels", compares=False),
+}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,34 +12,14 @@ from torch import Tensor
 from ganzoo.embedders.base import Embedder, Embedding
 from ganzoo.embedders.names import get_embedder
 from ganzoo.embedders.validation import check_samples
-from ganzoo.errors import UserError, did_you_mean
-from ganzoo.metrics.classes import _class_balance, _label_accuracy
-from ganzoo.metrics.frechet import _frechet_distance
-from ganzoo.metrics.inception import _inception_score
-from ganzoo.metrics.kid import _kid
-from ganzoo.metrics.manifold import _density_coverage, _precision_recall
-from ganzoo.metrics.metric import Choices, Measurement, Metric
-from ganzoo.metrics.modes import _modes
+from ganzoo.errors import UserError
+from ganzoo.metrics.metric import METRICS, Choices, Measurement, Metric, choose, result_of
 from ganzoo.metrics.records import MetricResult
 from ganzoo.utils.terminal import bar
 
 BATCH_SIZE = 256
 
 SampleSet = Tensor | Iterable[Tensor]
-
-
-METRICS: dict[str, Metric] = {
-    "frechet_distance": Metric(_frechet_distance, higher_is_better=False),
-    "kid": Metric(_kid, higher_is_better=False),
-    "inception_score": Metric(_inception_score, higher_is_better=True, needs="probabilities", compares=False),
-    "precision": Metric(_precision_recall, higher_is_better=True),
-    "recall": Metric(_precision_recall, higher_is_better=True),
-    "density": Metric(_density_coverage, higher_is_better=True),
-    "coverage": Metric(_density_coverage, higher_is_better=True),
-    "modes": Metric(_modes, higher_is_better=True, needs="probabilities", compares=False),
-    "class_balance": Metric(_class_balance, higher_is_better=False, needs="probabilities", compares=False),
-    "label_accuracy": Metric(_label_accuracy, higher_is_better=True, needs="labels", compares=False),
-}
 
 
 @torch.no_grad()
@@ -141,7 +120,7 @@ def evaluate_embeddings(
         alone = [m for m in chosen.values() if not m.compares and getattr(thinned, m.needs) is not None]
         floors |= _counted(_compute(alone, thinned, None, choices), thinned)
     return [
-        _result(
+        result_of(
             name,
             found[name],
             floors.get(name),
@@ -200,19 +179,13 @@ def embed_samples(
 
 
 def _choose(names: Sequence[str], *, has_real: bool, has_labels: bool) -> dict[str, Metric]:
-    if isinstance(names, str):
-        names = [names]
-    if not names:
-        raise UserError(f"name at least one metric of: {', '.join(METRICS)}")
-    for name in names:
-        if name not in METRICS:
-            known = ", ".join(METRICS)
-            raise UserError(f"there is no metric {name!r}.{did_you_mean(name, METRICS)} The metrics are: {known}")
-        if METRICS[name].compares and not has_real:
+    chosen = choose([METRICS], names)
+    for name, metric in chosen.items():
+        if metric.compares and not has_real:
             raise UserError(f"{name} compares with real samples, but none are given")
-        if METRICS[name].needs == "labels" and not has_labels:
+        if metric.needs == "labels" and not has_labels:
             raise UserError(f"{name} is of conditional models: this one cannot be asked for a class")
-    return {name: METRICS[name] for name in names}
+    return chosen
 
 
 def _compute(
@@ -235,18 +208,3 @@ def _thin(embedding: Embedding, count: int, seed: int) -> Embedding:
         return embedding
     chosen = torch.randperm(len(embedding.features), generator=torch.Generator().manual_seed(seed))[:count]
     return Embedding(*(part if part is None else part[chosen] for part in embedding))
-
-
-def _result(name: str, found: Measurement, floor: Measurement | None, **protocol: Any) -> MetricResult:
-    from ganzoo.version import __version__
-
-    return MetricResult(
-        name=name,
-        value=found.value,
-        parameters=dict(found.parameters),
-        details=found.details | (floor.details if floor else {}),
-        floor=floor.value if floor else None,
-        ganzoo_version=__version__,
-        torch_version=str(torch.__version__),
-        **protocol,
-    )

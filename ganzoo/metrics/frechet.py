@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ganzoo.embedders.base import Embedding
 from ganzoo.errors import UserError
-from ganzoo.metrics.metric import Choices, Measurement
+from ganzoo.metrics.metric import Choices, Measurement, Metric
 from ganzoo.metrics.validation import check_feature_pair, check_features
 
 
@@ -148,3 +148,6 @@ def _factor(covariance: Tensor) -> Tensor:
 
 def _frechet_distance(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, Measurement]:
     return {"frechet_distance": Measurement(frechet_distance(generated.features, real.features))}
+
+
+METRICS = {"frechet_distance": Metric(_frechet_distance, higher_is_better=False)}

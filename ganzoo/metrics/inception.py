@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ganzoo.embedders.base import Embedding
 from ganzoo.errors import UserError
-from ganzoo.metrics.metric import Choices, Measurement
+from ganzoo.metrics.metric import Choices, Measurement, Metric
 from ganzoo.metrics.validation import check_probabilities
 
 
@@ -57,3 +57,8 @@ def _inception_score(generated: Embedding, real: Embedding | None, choices: Choi
     score = inception_score(generated.probabilities, splits=choices.splits, seed=choices.seed)
     details = {} if score.standard_deviation is None else {"standard_deviation": score.standard_deviation}
     return {"inception_score": Measurement(score.mean, {"splits": choices.splits}, details)}
+
+
+METRICS = {
+    "inception_score": Metric(_inception_score, higher_is_better=True, needs="probabilities", compares=False),
+}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ganzoo.embedders.base import Embedding
 from ganzoo.errors import UserError
-from ganzoo.metrics.metric import Choices, Measurement
+from ganzoo.metrics.metric import Choices, Measurement, Metric
 from ganzoo.metrics.validation import check_feature_pair
 
 # Rows of a kernel matrix at once: 256 x 10,000 float64 are 20 MB; larger blocks fall out of the cache.
@@ -106,3 +106,6 @@ def _kid(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, M
     kid = kernel_inception_distance(generated.features, real.features, seed=choices.seed)
     parameters = {"subsets": kid.subsets, "subset_size": kid.subset_size}
     return {"kid": Measurement(kid.mean, parameters, {"standard_error": kid.standard_error})}
+
+
+METRICS = {"kid": Metric(_kid, higher_is_better=False)}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ganzoo.embedders.base import Embedding
 from ganzoo.errors import UserError
-from ganzoo.metrics.metric import Choices, Measurement
+from ganzoo.metrics.metric import Choices, Measurement, Metric
 from ganzoo.metrics.validation import check_feature_pair
 
 # Rows of a distance matrix at once: 256 x 10,000 float64 are 20 MB; larger blocks fall out of the cache.
@@ -137,3 +137,11 @@ def _precision_recall(generated: Embedding, real: Embedding, choices: Choices) -
 def _density_coverage(generated: Embedding, real: Embedding, choices: Choices) -> dict[str, Measurement]:
     found = density_coverage(generated.features, real.features, k=5)
     return {name: Measurement(value, {"k": 5}) for name, value in found._asdict().items()}
+
+
+METRICS = {
+    "precision": Metric(_precision_recall, higher_is_better=True),
+    "recall": Metric(_precision_recall, higher_is_better=True),
+    "density": Metric(_density_coverage, higher_is_better=True),
+    "coverage": Metric(_density_coverage, higher_is_better=True),
+}

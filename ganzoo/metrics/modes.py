@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganzoo.embedders.base import Embedding
 from ganzoo.errors import UserError
-from ganzoo.metrics.metric import Choices, Measurement
+from ganzoo.metrics.metric import Choices, Measurement, Metric
 
 
 class Modes(NamedTuple):
@@ -74,3 +74,6 @@ def _modes(generated: Embedding, real: Embedding | None, choices: Choices) -> di
     classes = generated.probabilities.shape[1]
     covered = len(generated.probabilities.argmax(dim=1).unique())
     return {"modes": Measurement(float(covered), {"classes": classes})}
+
+
+METRICS = {"modes": Metric(_modes, higher_is_better=True, needs="probabilities", compares=False)}

@@ -9,9 +9,9 @@ All counting is numpy; nltk is needed for its tokeniser only.
 
 from ganzoo.metrics.text.bleu import bleu, self_bleu
 from ganzoo.metrics.text.diversity import copied_share, distinct_ngrams, distinct_sentences
-from ganzoo.metrics.text.evaluate import TEXT_METRICS, evaluate_texts
+from ganzoo.metrics.text.evaluate import evaluate_texts
 from ganzoo.metrics.text.language_model import NGramModel, forward_nll, reverse_nll
-from ganzoo.metrics.text.metric import TextMetric
+from ganzoo.metrics.text.metric import TEXT_METRICS, TextMetric
 from ganzoo.metrics.text.tokens import tokenize
 
 __all__ = [

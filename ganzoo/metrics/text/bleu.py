@@ -201,3 +201,19 @@ _TRAIN = TextMetric(partial(_bleu, name="bleu_train"), higher_is_better=True, ag
 
 
 _SELF = TextMetric(_self_bleu, higher_is_better=False, protocol=_SMOOTHING)
+
+
+METRICS = {
+    "bleu_2": _TEST,
+    "bleu_3": _TEST,
+    "bleu_4": _TEST,
+    "bleu_5": _TEST,
+    "bleu_train_2": _TRAIN,
+    "bleu_train_3": _TRAIN,
+    "bleu_train_4": _TRAIN,
+    "bleu_train_5": _TRAIN,
+    "self_bleu_2": _SELF,
+    "self_bleu_3": _SELF,
+    "self_bleu_4": _SELF,
+    "self_bleu_5": _SELF,
+}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from ganzoo.errors import UserError
 from ganzoo.metrics.metric import Measurement
 from ganzoo.metrics.text.bleu import count_ngrams
+from ganzoo.metrics.text.metric import TextMetric
 from ganzoo.metrics.text.tokens import Sentences, check_tokenised, encode
 
 
@@ -78,3 +81,11 @@ def _distinct_ngrams(samples: Sentences, real: None, *, n: int) -> dict[str, Mea
 
 def _copied_share(samples: Sentences, real: Sentences) -> dict[str, Measurement]:
     return {"copied_share": Measurement(copied_share(samples, real))}
+
+
+METRICS = {
+    "distinct_sentences": TextMetric(_distinct_sentences, higher_is_better=True),
+    "distinct_1": TextMetric(partial(_distinct_ngrams, n=1), higher_is_better=True),
+    "distinct_2": TextMetric(partial(_distinct_ngrams, n=2), higher_is_better=True),
+    "copied_share": TextMetric(_copied_share, higher_is_better=False, against="train"),
+}

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
-from ganzoo.errors import UserError, did_you_mean, shorten
-from ganzoo.metrics.metric import Measurement
+from ganzoo.errors import UserError
+from ganzoo.metrics.metric import Measurement, choose, result_of
 from ganzoo.metrics.records import MetricResult
-from ganzoo.metrics.text.bleu import _SELF, _TEST, _TRAIN, ORDERS
-from ganzoo.metrics.text.diversity import (
-    _copied_share,
-    _distinct_ngrams,
-    _distinct_sentences,
-)
-from ganzoo.metrics.text.language_model import _MODEL, _forward_nll, _reverse_nll
-from ganzoo.metrics.text.metric import TextMetric
+from ganzoo.metrics.text.metric import TEXT_METRICS, TextMetric
 from ganzoo.metrics.text.tokens import Sentences, tokenize
-
-TEXT_METRICS: dict[str, TextMetric] = {
-    **{f"bleu_{n}": _TEST for n in ORDERS},
-    **{f"bleu_train_{n}": _TRAIN for n in ORDERS},
-    **{f"self_bleu_{n}": _SELF for n in ORDERS},
-    "distinct_sentences": TextMetric(_distinct_sentences, higher_is_better=True),
-    "copied_share": TextMetric(_copied_share, higher_is_better=False, against="train"),
-    "forward_nll": TextMetric(_forward_nll, higher_is_better=False, against="train", protocol=_MODEL),
-    "reverse_nll": TextMetric(_reverse_nll, higher_is_better=False, against="test", protocol=_MODEL),
-    "distinct_1": TextMetric(partial(_distinct_ngrams, n=1), higher_is_better=True),
-    "distinct_2": TextMetric(partial(_distinct_ngrams, n=2), higher_is_better=True),
-}
 
 
 def evaluate_texts(
@@ -77,7 +57,7 @@ def evaluate_texts(
     floors = _floors(chosen, words, seed) if train is not None else {}
     rule = f"{tokenizer} words, {'lower case' if lowercase else 'case kept'}"
     return [
-        _result(
+        result_of(
             name,
             found[name],
             floors.get(name),
@@ -93,21 +73,18 @@ def evaluate_texts(
 
 
 def _choose(names: Sequence[str] | None, train: Sequence[str] | None) -> dict[str, TextMetric]:
+    of_sentences = {name: metric for name, metric in TEXT_METRICS.all().items() if type(metric) is TextMetric}
     if names is None:
         return {
-            name: metric for name, metric in TEXT_METRICS.items() if train is not None or metric.against != "train"
+            name: metric for name, metric in of_sentences.items() if train is not None or metric.against != "train"
         }
-    if isinstance(names, str):
-        names = [names]
-    if not names:
-        raise UserError(f"name at least one text metric of: {', '.join(TEXT_METRICS)}")
-    for name in names:
-        if name not in TEXT_METRICS:
-            known, hint = ", ".join(TEXT_METRICS), did_you_mean(name, TEXT_METRICS)
-            raise UserError(f"there is no text metric {shorten(name)}.{hint} The text metrics are: {known}")
-        if train is None and TEXT_METRICS[name].against == "train":
+    chosen = choose([TEXT_METRICS], names)
+    for name, metric in chosen.items():
+        if name not in of_sentences:
+            raise UserError(f"{name} is of a model, not of sentences; use ganzoo.evaluate")
+        if train is None and metric.against == "train":
             raise UserError(f"{name} compares with the training text, but none is given")
-    return {name: TEXT_METRICS[name] for name in names}
+    return chosen
 
 
 def _compute(metrics: dict[str, TextMetric], samples: Sentences, real: dict[str, Sentences]) -> dict[str, Measurement]:
@@ -134,20 +111,3 @@ def _thin(sentences: Sentences, count: int, seed: int) -> Sentences:
     if len(sentences) <= count:
         return sentences
     return [sentences[index] for index in np.random.default_rng(seed).permutation(len(sentences))[:count]]
-
-
-def _result(name: str, found: Measurement, floor: Measurement | None, **protocol: object) -> MetricResult:
-    import torch
-
-    from ganzoo.version import __version__
-
-    return MetricResult(
-        name=name,
-        value=found.value,
-        parameters=dict(found.parameters),
-        details=found.details | (floor.details if floor else {}),
-        floor=floor.value if floor else None,
-        ganzoo_version=__version__,
-        torch_version=str(torch.__version__),
-        **protocol,
-    )

@@ -16,6 +16,7 @@ import numpy as np
 
 from ganzoo.errors import UserError
 from ganzoo.metrics.metric import Measurement
+from ganzoo.metrics.text.metric import TextMetric
 from ganzoo.metrics.text.tokens import Sentences, check_tokenised
 
 ORDER = 3
@@ -202,3 +203,9 @@ def _reverse_nll(samples: Sentences, real: Sentences) -> dict[str, Measurement]:
 
 
 _MODEL = f"modified Kneser-Ney {ORDER}-grams"
+
+
+METRICS = {
+    "forward_nll": TextMetric(_forward_nll, higher_is_better=False, against="train", protocol=_MODEL),
+    "reverse_nll": TextMetric(_reverse_nll, higher_is_better=False, against="test", protocol=_MODEL),
+}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 from ganzoo.metrics.metric import Measurement
+from ganzoo.metrics.records import MetricResult
 from ganzoo.metrics.text.tokens import Sentences
+from ganzoo.utils.finding import Kind
+
+TEXT_METRICS = Kind("text metric", "ganzoo.metrics.text", "METRIC")
 
 
 class TextMetric(NamedTuple):
@@ -24,3 +28,8 @@ class TextMetric(NamedTuple):
     higher_is_better: bool
     against: Literal["test", "train"] | None = None
     protocol: str = ""
+
+    @staticmethod
+    def together(subject: Any, metrics: Mapping[str, TextMetric]) -> list[MetricResult]:
+        """Those that were chosen, of one tokenisation of each text: the evaluation's subject has the sentences."""
+        return subject.worded(metrics)

@@ -6,11 +6,15 @@ Waveforms are float32 `(B, T)` or `(B, C, T)` in [-1, 1], both of one shape and 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ganzoo.errors import UserError
+from ganzoo.metrics.metric import SubjectMetric
+from ganzoo.metrics.records import MetricResult
 from ganzoo.sound.spectral import stft_magnitude
 
 # (n_fft, hop, window) of Yamamoto et al. (2020), table 1; everyone's since.
@@ -104,3 +108,59 @@ def _same(originals: Tensor, copies: Tensor) -> Tensor:
     if originals.shape != copies.shape:
         raise UserError(f"copies of shape {tuple(copies.shape)} do not match originals of {tuple(originals.shape)}")
     return originals
+
+
+def _log_mel_l1(copies: Any) -> MetricResult:
+    return _of_mels(copies, "log_mel_l1", log_mel_l1)
+
+
+def _mel_cepstral_distortion(copies: Any) -> MetricResult:
+    return _of_mels(copies, "mel_cepstral_distortion", mel_cepstral_distortion)
+
+
+def _of_mels(copies: Any, name: str, distance: Callable[[Tensor, Tensor], Tensor]) -> MetricResult:
+    originals, made, baselines = copies.log_mels
+    mel = copies.mel
+    parameters = {"n_mels": mel.n_mels, "n_fft": mel.n_fft, "hop_length": mel.hop_length, "f_max": mel.upper}
+    return _distance(copies, name, distance, originals, made, baselines, parameters, embedder="log-mel")
+
+
+def _multi_resolution_stft(copies: Any) -> MetricResult:
+    parameters = {"resolutions": [list(resolution) for resolution in RESOLUTIONS]}
+    sets = copies.originals, copies.copies, copies.baselines
+    return _distance(copies, "multi_resolution_stft", multi_resolution_stft, *sets, parameters, embedder="three STFTs")
+
+
+def _distance(
+    copies: Any,
+    name: str,
+    distance: Callable[[Tensor, Tensor], Tensor],
+    originals: list[Tensor],
+    made: list[Tensor],
+    baselines: list[Tensor],
+    parameters: dict[str, Any],
+    *,
+    embedder: str,
+) -> MetricResult:
+    """The mean over clips, each as important as the other."""
+    found, baseline = (
+        torch.cat([distance(copy, original) for copy, original in zip(set_, originals, strict=True)]).double()
+        for set_ in (made, baselines)
+    )
+    details = {"standard_error": float(found.std() / len(found) ** 0.5)} if len(found) > 1 else {}
+    return copies.request.result(
+        name,
+        float(found.mean()),
+        parameters=parameters,
+        details={**details, "griffin_lim": float(baseline.mean())},
+        num_real=len(found),
+        num_generated=len(found),
+        embedder=embedder,
+    )
+
+
+METRICS = {
+    "log_mel_l1": SubjectMetric(_log_mel_l1, higher_is_better=False),
+    "multi_resolution_stft": SubjectMetric(_multi_resolution_stft, higher_is_better=False),
+    "mel_cepstral_distortion": SubjectMetric(_mel_cepstral_distortion, higher_is_better=False),
+}

@@ -1,0 +1,1 @@
+"""Numbers of generated sound, beside those of its embeddings."""

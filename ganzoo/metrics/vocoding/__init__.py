@@ -1,0 +1,1 @@
+"""Numbers of copy synthesis: what a vocoder makes of real sound."""
