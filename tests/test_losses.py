@@ -12,8 +12,10 @@ from network_helpers import LinearDiscriminator
 from torch import Tensor, nn
 
 from ganzoo.errors import UserError
-from ganzoo.losses.adversarial import ADVERSARIAL_LOSSES, adversarial_loss, average_over_outputs
+from ganzoo.losses.adversarial import adversarial_loss
+from ganzoo.losses.kinds import ADVERSARIAL_LOSSES
 from ganzoo.losses.matching import feature_matching
+from ganzoo.losses.outputs import average_over_outputs
 from ganzoo.losses.penalties import (
     clip_weights_,
     dragan_penalty,
@@ -117,8 +119,8 @@ def test_relativistic_loss_is_antisymmetric_and_sees_differences_only() -> None:
 
 def test_relativistic_loss_refuses_missing_and_unpaired_logits() -> None:
     loss = adversarial_loss("relativistic")
-    assert [name for name, record in ADVERSARIAL_LOSSES.items() if record.needs_real] == ["relativistic"]
-    with pytest.raises(UserError, match="relativistic.*real_logits"):
+    assert [name for name, record in ADVERSARIAL_LOSSES.all().items() if record.needs_real] == ["relativistic"]
+    with pytest.raises(UserError, match="compares with real samples.*real_logits"):
         loss.generator(torch.zeros(4))
     with pytest.raises(UserError, match=r"\(4,\) and \(4, 1\)"):
         loss.discriminator(torch.zeros(4), torch.zeros(4, 1))
@@ -132,14 +134,14 @@ def test_generators_push_logits_up_and_differ_in_where_they_are_steep() -> None:
         adversarial_loss(name).generator(logits, torch.zeros_like(logits)).backward()
         return logits.grad.item()
 
-    for name in ADVERSARIAL_LOSSES:
+    for name in ADVERSARIAL_LOSSES.names():
         assert slope(name, -1.0) < 0, name
     for logit in (-6.0, 0.0, 3.0):
         assert slope("minimax", logit) == pytest.approx(-sigmoid(logit))
         assert slope("non-saturating", logit) == pytest.approx(-sigmoid(-logit))
 
 
-@pytest.mark.parametrize("name", ADVERSARIAL_LOSSES)
+@pytest.mark.parametrize("name", ADVERSARIAL_LOSSES.names())
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_extreme_logits_stay_finite(name: str, dtype: torch.dtype) -> None:
     loss = adversarial_loss(name)
@@ -168,7 +170,7 @@ def test_label_smoothing_lowers_the_real_target_only(name: str) -> None:
 
 def test_label_smoothing_is_refused_where_it_means_nothing() -> None:
     for name in ("hinge", "wasserstein", "relativistic"):
-        with pytest.raises(UserError, match=f"'{name}' has no target.*least-squares"):
+        with pytest.raises(UserError, match="has no target.*least-squares"):
             adversarial_loss(name).discriminator(torch.zeros(2), torch.zeros(2), label_smoothing=0.1)
     for value in (-0.1, 1.0):
         with pytest.raises(UserError, match="label_smoothing"):
@@ -427,9 +429,3 @@ def test_clip_weights() -> None:
     assert layer.weight.requires_grad and layer.weight.is_leaf
     with pytest.raises(UserError, match="above 0"):
         clip_weights_(layer.parameters(), 0.0)
-
-
-def test_recipes_know_exactly_these_losses():
-    from ganzoo.objectives.adversarial import LOSSES
-
-    assert set(LOSSES) == set(ADVERSARIAL_LOSSES)

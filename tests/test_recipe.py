@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
-from training_helpers import RECIPE
+from places import ROOT
+from training_helpers import RECIPE, make_trainer
 
 import ganzoo
 from ganzoo.errors import UserError
@@ -178,3 +184,102 @@ def test_an_existing_run_of_phases_is_refused_before_anything_is_built(fails, tm
 @pytest.mark.parametrize("override", ["training.steps=010", "training.steps=true", "training.steps=1:30"])
 def test_the_command_line_refuses_numbers_by_key(fails, override):
     fails("train", "dcgan-digits", override, code=2, said=("training.steps=", "decimal digits"))
+
+
+# ---------------------------------------------------------------------------------------------- losses, penalties, changes
+
+CUBIC = """
+import torch
+from ganzoo.losses.adversarial import AdversarialLoss
+
+LOSS = AdversarialLoss(
+    lambda real, fake, smoothing: {"real": (real - 1).abs().pow(3).mean(), "fake": fake.abs().pow(3).mean()},
+    lambda fake, real: (fake - 1).abs().pow(3).mean(),
+    boundary=0.5,
+)
+"""
+SIZE = """
+from pydantic import Field
+from ganzoo.losses.penalties import Penalty, PenaltyConfig
+
+
+class SizeConfig(PenaltyConfig):
+    power: float = Field(2.0, gt=0, description="Of the logits.")
+
+
+PENALTY = Penalty(
+    lambda real_outputs, fake_outputs, power: sum(
+        output.logits.abs().pow(power).mean() for output in (*real_outputs, *fake_outputs)
+    ),
+    ("real_outputs", "fake_outputs"),
+    SizeConfig,
+)
+"""
+USES = """
+import sys
+sys.path.insert(0, "tests")
+from training_helpers import RECIPE, make_trainer
+from ganzoo.cli import run
+changes = {"objective": {"loss": "cubic", "penalties": [{"type": "logit-size", "weight": 2, "power": 3}]}}
+trainer = make_trainer(**changes)
+assert trainer.train_step(is_logged=True) and trainer.train_step(is_logged=True)
+terms = trainer.stats.read()
+assert terms["discriminator/loss_logit-size"] > 0, terms
+assert trainer.objective.boundary == 0.5
+assert run(["info", "dcgan-digits"]) == 0
+"""
+
+
+def test_a_loss_and_a_penalty_are_one_file_each(tmp_path):
+    """In a copy of the package, to which nothing but the two files is added."""
+    shutil.copytree(ROOT / "ganzoo", tmp_path / "ganzoo", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("recipes", "hub", "tests"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    (tmp_path / "ganzoo" / "losses" / "cubic.py").write_text(CUBIC)
+    (tmp_path / "ganzoo" / "losses" / "logit_size.py").write_text(SIZE)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    shown = subprocess.run(
+        [sys.executable, "-c", USES], cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "logit-size" in shown.stdout and "power = 2.0" in shown.stdout and "cubic" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("objective.loss=hing", ("objective.loss='hing'", "Did you mean 'hinge'", "wasserstein")),
+        (
+            "objective.penalties=[{type: gradient-penalti, weight: 1}]",
+            ("penalties.0.type=", "'gradient-penalty'", "r1"),
+        ),
+        ("objective.penalties=[{type: r1, weight: 1, target: 2}]", ("'objective.penalties.0.target'", "interval")),
+        ("objective.penalties=[{type: r1, weight: 1, wieght: 2}]", ("penalties.0.wieght", "Did you mean 'weight'")),
+        ("objective.penalties=[{weight: 1}]", ("objective.penalties.0", "must say its type", "r1")),
+        ("objective.penalties=[r1]", ("objective.penalties.0='r1'", "must be a section with a type")),
+        ("objective.feature_matching_of=paris", ("objective.feature_matching_of='paris'", "Did you mean 'pairs'")),
+        ("objective.augment=[colour]", ("objective.augment.0='colour'", "Did you mean 'color'")),
+        ("objective.type=adversary", ("objective.type='adversary'", "Did you mean 'adversarial'", "gumbel")),
+    ],
+)
+def test_names_in_an_objective_are_refused_with_the_close_ones(fails, override, said):
+    fails("train", "dcgan-digits", override, code=2, said=said)
+
+
+def test_a_penalty_of_a_saved_recipe_may_say_the_target_it_never_had():
+    penalties = [{"type": "r1", "weight": 1, "target": 1.0}, {"type": "dragan", "weight": 1, "target": 0.5}]
+    r1, dragan = load_recipe(RECIPE, {"objective.penalties": penalties}).objective.penalties
+    assert not hasattr(r1, "target") and dragan.target == 0.5
+
+
+def test_text_takes_the_penalties_that_need_no_derivative_by_samples():
+    read("objective={type: gumbel, penalties: [{type: drift, weight: 1}]}", recipe=TEXT)
+    with pytest.raises(UserError, match="of the penalties only drift can be used"):
+        read("objective={type: gumbel, penalties: [{type: dragan, weight: 1}]}", recipe=TEXT)
+
+
+@pytest.mark.parametrize(
+    ("loss", "boundary"), [("least-squares", 0.5), ("hinge", 0.0), ("wasserstein", None), ("relativistic", None)]
+)
+def test_a_loss_says_where_real_begins(loss, boundary):
+    assert make_trainer(**{"objective.loss": loss}).objective.boundary == boundary

@@ -259,9 +259,6 @@ class AugmentProbability(nn.Module):
         self.count.zero_()
 
 
-AdaOperation = Literal["flip", "rotate", "translate", "geometric", "color"]
-
-
 class AdaConfig(Section):
     """Adaptive augmentation of pictures (Karras et al., 2020): as much of it as keeps the discriminator from overfitting."""
 
@@ -276,8 +273,8 @@ class AdaConfig(Section):
         500_000, description="Real samples the discriminator judges while the probability could go from 0 to 1."
     )
     interval: Positive = Field(4, description="Steps between two changes of the probability.")
-    policy: tuple[AdaOperation, ...] = Field(
-        ("flip", "rotate", "translate", "geometric", "color"),
+    policy: tuple[Literal[tuple(OPERATIONS)], ...] = Field(
+        tuple(OPERATIONS),
         min_length=1,
         description="What is done to a sample, each with the probability.",
     )

@@ -9,11 +9,13 @@ generator of the samples' device: a step that the trainer has seeded is reproduc
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ganzoo.errors import UserError, did_you_mean
+from ganzoo.errors import UserError
+from ganzoo.utils.finding import Kind
 
 # The paper's strengths, as fractions of an image's side.
 MAX_SHIFT = 1 / 8
@@ -132,40 +134,45 @@ def random_silence(samples: Tensor) -> Tensor:
     return torch.where((places >= start) & (places < start + size), 0.0, samples)
 
 
-AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "color": random_color,
-    "translation": random_translation,
-    "cutout": random_cutout,
+@dataclass(frozen=True)
+class Augmentation:
+    """A change of samples that gradients go through, by what it is done to; None where it cannot be done.
+
+    Attributes:
+        pictures: Of (B, C, H, W).
+        clips: Of (B, C, L).
+    """
+
+    pictures: Callable[[Tensor], Tensor] | None = None
+    clips: Callable[[Tensor], Tensor] | None = None
+
+
+# Another one is a record here, or `AUGMENTATION` in a file of its own.
+AUGMENTATIONS = {
+    "color": Augmentation(pictures=random_color),
+    "gain": Augmentation(clips=random_gain),
+    "translation": Augmentation(pictures=random_translation, clips=random_delay),
+    "cutout": Augmentation(pictures=random_cutout, clips=random_silence),
 }
-# The same three kinds of change for sound: of amplitude, of place, of what is there.
-SOUND_AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gain": random_gain,
-    "translation": random_delay,
-    "cutout": random_silence,
-}
-KINDS = {4: ("pictures (B, C, H, W)", AUGMENTATIONS), 3: ("clips (B, C, L)", SOUND_AUGMENTATIONS)}
+DIFF_AUGMENTATIONS = Kind("augmentation", "ganzoo.augmentation", "AUGMENTATION")
+_SAMPLES = {4: "pictures", 3: "clips"}
 
 
 def parse_policy(policy: str) -> tuple[str, ...]:
     """Splits and checks a DiffAugment policy.
 
     Args:
-        policy: Names of `AUGMENTATIONS` and `SOUND_AUGMENTATIONS` separated by commas, e.g. `"color,translation,cutout"`.
+        policy: Names of augmentations separated by commas, e.g. `"color,translation,cutout"`.
 
     Returns:
         The names, in the order in which they are applied.
 
     Raises:
-        UserError: An unknown name, or no name at all.
+        NotFoundError: An unknown name, or no name at all.
     """
     names = tuple(name.strip() for name in policy.split(","))
-    known = [*AUGMENTATIONS, *(SOUND_AUGMENTATIONS.keys() - AUGMENTATIONS.keys())]
     for name in names:
-        if name not in known:
-            raise UserError(
-                f"There is no augmentation '{name}' (in the policy '{policy}').{did_you_mean(name, known)} "
-                f"A policy is one or several of {', '.join(known)}, separated by commas."
-            )
+        DIFF_AUGMENTATIONS.module(name)
     return names
 
 
@@ -182,14 +189,17 @@ def diff_augment(samples: Tensor, policy: str) -> Tensor:
     Raises:
         UserError: A policy that is not valid for them, or samples that are neither.
     """
-    if samples.ndim not in KINDS:
-        known = " and ".join(words for words, _ in KINDS.values())
-        raise UserError(f"DiffAugment is for batches of {known}, got the shape {tuple(samples.shape)}.")
-    words, functions = KINDS[samples.ndim]
+    if samples.ndim not in _SAMPLES:
+        raise UserError(
+            f"DiffAugment is for pictures (B, C, H, W) and clips (B, C, L), got the shape {tuple(samples.shape)}."
+        )
+    kind = _SAMPLES[samples.ndim]
     for name in parse_policy(policy):
-        if name not in functions:
-            raise UserError(f"{words} cannot be augmented by '{name}'; there is {', '.join(functions)}.")
-        samples = functions[name](samples)
+        change = getattr(DIFF_AUGMENTATIONS.get(name), kind)
+        if change is None:
+            known = [other for other, record in DIFF_AUGMENTATIONS.all().items() if getattr(record, kind)]
+            raise UserError(f"{kind} cannot be augmented by '{name}'; there is {', '.join(known)}.")
+        samples = change(samples)
     return samples
 
 

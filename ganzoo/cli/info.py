@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, get_args, get_origin
 
 import click
 
 from ganzoo.errors import NotFoundError, did_you_mean
+from ganzoo.recipe.section import NameOf
+from ganzoo.utils.validation import models_in
 
 
 @click.command(name="info")
@@ -55,10 +58,10 @@ def _recipe(name: str) -> None:
     click.secho(f"recipe {recipe.name}", bold=True)
     click.echo(find_recipe(name).read_text(encoding="utf-8"))
     click.secho("every key, its default and meaning", bold=True)
+    shown: set[Any] = set()
     for section, field in Recipe.model_fields.items():
-        for model in _models(field.annotation):
-            click.echo(f"\n{section}: {model.__doc__.splitlines()[0] if model.__doc__ else ''}")
-            _fields(model)
+        for model in models_in(field.annotation):
+            _section(section, model, shown)
 
 
 def _model(name: str) -> None:
@@ -76,15 +79,41 @@ def _model(name: str) -> None:
         click.echo(f"  {MetricResult(**record)}")
 
 
+def _section(key: str, model: Any, shown: set[Any]) -> None:
+    """A section's fields; of one whose `type` finds its class, those of every type, and of the sections in them, once."""
+    kinds: dict[Any, list[str]] = {model: []}
+    if "kind" in vars(model):
+        kinds = {}
+        for name, thing in model.kind.all().items():
+            kinds.setdefault(thing.config_class, []).append(name)
+    for section, types in kinds.items():
+        if section in shown:
+            continue
+        if types or "." in key:
+            shown.add(section)
+        of = f"type {', '.join(types)}. " if types else ""
+        click.echo(f"\n{key}: {of}{(section.__doc__ or '').partition(chr(10))[0]}")
+        _fields(section)
+        for inner, field in section.model_fields.items() if types else ():
+            for nested in models_in(field.annotation):
+                _section(f"{key}.{inner}", nested, shown)
+
+
 def _fields(model: Any) -> None:
     for key, field in model.model_fields.items():
         default = "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
         if len(default) > 60:
             default = "..."
-        click.echo(f"  {key} = {default}   {field.description or ''}")
+        choices = _choices(field.annotation, field.metadata)
+        one_of = f" One of {', '.join(choices)}." if len(choices) > 1 else ""
+        click.echo(f"  {key} = {default}   {field.description or ''}{one_of}")
 
 
-def _models(annotation: Any) -> list[Any]:
-    from ganzoo.utils.validation import models_in
-
-    return models_in(annotation)
+def _choices(annotation: Any, metadata: Sequence[Any] = ()) -> list[str]:
+    """The names or values that a field may say, where it lists them."""
+    for part in (*metadata, *getattr(annotation, "__metadata__", ())):
+        if isinstance(names := getattr(part, "func", None), NameOf):
+            return names.kind.names()
+    if get_origin(annotation) is Literal:
+        return [str(value) for value in get_args(annotation)]
+    return next(filter(None, map(_choices, get_args(annotation))), [])

@@ -1,14 +1,12 @@
 """Losses: pure functions of logits, features and gradients; nothing here holds state or steps an optimiser."""
 
-from ganzoo.losses.adversarial import (
-    ADVERSARIAL_LOSSES,
-    AdversarialLoss,
-    adversarial_loss,
-    average_over_outputs,
-    top_logits,
-)
+from ganzoo.losses.adversarial import AdversarialLoss, adversarial_loss, top_logits
+from ganzoo.losses.kinds import ADVERSARIAL_LOSSES, MATCHINGS, PENALTIES
 from ganzoo.losses.matching import feature_matching, mean_feature_matching
+from ganzoo.losses.outputs import average_over_outputs
 from ganzoo.losses.penalties import (
+    Penalty,
+    PenaltyConfig,
     clip_weights_,
     dragan_penalty,
     drift_penalty,
@@ -19,7 +17,11 @@ from ganzoo.losses.penalties import (
 
 __all__ = [
     "ADVERSARIAL_LOSSES",
+    "MATCHINGS",
+    "PENALTIES",
     "AdversarialLoss",
+    "Penalty",
+    "PenaltyConfig",
     "adversarial_loss",
     "average_over_outputs",
     "clip_weights_",

@@ -1,4 +1,4 @@
-"""Adversarial losses: pure functions of logits.
+"""Adversarial losses: pure functions of logits. Another one is a record in `LOSSES`, or `LOSS` in a file of its own.
 
 Nothing here holds state, steps an optimiser or knows a network's architecture. Everything is computed in float32,
 whatever dtype comes in (only float64 stays as it is, so that gradients can be checked), and every mean is over all
@@ -8,22 +8,16 @@ elements, so that logits may have any shape with the batch first.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ganzoo.errors import UserError, did_you_mean
-from ganzoo.losses.penalties import check_same_shape
+from ganzoo.errors import UserError
+from ganzoo.losses.kinds import ADVERSARIAL_LOSSES
+from ganzoo.losses.outputs import check_same_shape
 from ganzoo.utils.precision import widen
-
-if TYPE_CHECKING:
-    from ganzoo.networks.base import DiscriminatorOutput
-
-LossValue = TypeVar("LossValue", Tensor, dict[str, Tensor])
 
 
 @dataclass(frozen=True)
@@ -34,18 +28,18 @@ class AdversarialLoss:
     `generator`, which widen the logits and check the arguments first.
 
     Attributes:
-        name: Its key in `ADVERSARIAL_LOSSES`.
         discriminator_terms: Maps (real logits, fake logits, label smoothing) to named scalars.
         generator_term: Maps (fake logits, real logits or None) to a scalar.
         needs_real: Whether the generator's loss compares with real logits, so that its step needs a real batch.
         has_target: Whether the loss pulls real logits towards a target that label smoothing can lower.
+        boundary: The logit above which the discriminator says "real"; None of a loss that leaves logits free.
     """
 
-    name: str
     discriminator_terms: Callable[[Tensor, Tensor, float], dict[str, Tensor]]
     generator_term: Callable[[Tensor, Tensor | None], Tensor]
     needs_real: bool = False
     has_target: bool = False
+    boundary: float | None = 0.0
 
     def discriminator(
         self, real_logits: Tensor, fake_logits: Tensor, *, label_smoothing: float = 0.0
@@ -67,10 +61,8 @@ class AdversarialLoss:
         if not 0.0 <= label_smoothing < 1.0:
             raise UserError(f"label_smoothing must be in [0, 1), got {label_smoothing}.")
         if label_smoothing and not self.has_target:
-            smoothable = ", ".join(loss.name for loss in ADVERSARIAL_LOSSES.values() if loss.has_target)
-            raise UserError(
-                f"The loss '{self.name}' has no target to smooth: set label_smoothing to 0, or use {smoothable}."
-            )
+            smoothable = ", ".join(name for name, loss in ADVERSARIAL_LOSSES.all().items() if loss.has_target)
+            raise UserError(f"The loss has no target to smooth: set label_smoothing to 0, or use {smoothable}.")
         return self.discriminator_terms(widen(real_logits), widen(fake_logits), label_smoothing)
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
@@ -89,9 +81,7 @@ class AdversarialLoss:
         if not self.needs_real:
             return self.generator_term(widen(fake_logits), None)
         if real_logits is None:
-            raise UserError(
-                f"The loss '{self.name}' compares with real samples: give the generator's loss real_logits."
-            )
+            raise UserError("The loss compares with real samples: give the generator's loss real_logits.")
         return self.generator_term(widen(fake_logits), widen(real_logits))
 
 
@@ -138,22 +128,23 @@ def _relativistic_generator(fake: Tensor, real: Tensor | None) -> Tensor:
     return F.softplus(real - fake).mean()
 
 
-ADVERSARIAL_LOSSES: dict[str, AdversarialLoss] = {
-    loss.name: loss
-    for loss in (
-        # Goodfellow et al. 2014, equation 1: the generator minimises log(1 - sigmoid(D)), flat where it loses badly.
-        AdversarialLoss("minimax", _logistic_discriminator, _minimax_generator, has_target=True),
-        # The same paper, end of section 3: the generator maximises log sigmoid(D), steep where it loses badly.
-        AdversarialLoss("non-saturating", _logistic_discriminator, _non_saturating_generator, has_target=True),
-        # Mao et al. 2017, equation 9 (targets 0 and 1).
-        AdversarialLoss("least-squares", _least_squares_discriminator, _least_squares_generator, has_target=True),
-        # Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17.
-        AdversarialLoss("hinge", _hinge_discriminator, _raise_fake_generator),
-        # Arjovsky et al. 2017, equation 2; needs weight clipping or a gradient penalty.
-        AdversarialLoss("wasserstein", _wasserstein_discriminator, _raise_fake_generator),
-        # Jolicoeur-Martineau 2018, section 4.1; with R1 and R2, the loss of R3GAN (Huang et al. 2024).
-        AdversarialLoss("relativistic", _relativistic_discriminator, _relativistic_generator, needs_real=True),
-    )
+LOSSES = {
+    # Goodfellow et al. 2014, equation 1: the generator minimises log(1 - sigmoid(D)), flat where it loses badly.
+    "minimax": AdversarialLoss(_logistic_discriminator, _minimax_generator, has_target=True),
+    # The same paper, end of section 3: the generator maximises log sigmoid(D), steep where it loses badly.
+    "non-saturating": AdversarialLoss(_logistic_discriminator, _non_saturating_generator, has_target=True),
+    # Mao et al. 2017, equation 9 (targets 0 and 1, so that "real" begins halfway).
+    "least-squares": AdversarialLoss(
+        _least_squares_discriminator, _least_squares_generator, has_target=True, boundary=0.5
+    ),
+    # Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17.
+    "hinge": AdversarialLoss(_hinge_discriminator, _raise_fake_generator),
+    # Arjovsky et al. 2017, equation 2; needs weight clipping or a gradient penalty.
+    "wasserstein": AdversarialLoss(_wasserstein_discriminator, _raise_fake_generator, boundary=None),
+    # Jolicoeur-Martineau 2018, section 4.1; with R1 and R2, the loss of R3GAN (Huang et al. 2024).
+    "relativistic": AdversarialLoss(
+        _relativistic_discriminator, _relativistic_generator, needs_real=True, boundary=None
+    ),
 }
 
 
@@ -161,36 +152,12 @@ def adversarial_loss(name: str) -> AdversarialLoss:
     """Looks an adversarial loss up.
 
     Args:
-        name: A key of `ADVERSARIAL_LOSSES`.
+        name: One of `ADVERSARIAL_LOSSES.names()`.
 
     Raises:
-        UserError: No loss has that name; the message lists those that exist.
+        NotFoundError: No loss has that name; the message lists those that exist.
     """
-    if name not in ADVERSARIAL_LOSSES:
-        raise UserError(
-            f"There is no adversarial loss '{name}'.{did_you_mean(name, ADVERSARIAL_LOSSES)} "
-            f"The losses are: {', '.join(ADVERSARIAL_LOSSES)}."
-        )
-    return ADVERSARIAL_LOSSES[name]
-
-
-def average_over_outputs(loss: Callable[..., LossValue], *outputs: Sequence[DiscriminatorOutput]) -> LossValue:
-    """Applies a loss of logits to every output of a discriminator, and averages.
-
-    With `loss = adversarial_loss(name)`, `average_over_outputs(loss.discriminator, real_outputs, fake_outputs)` and
-    `average_over_outputs(loss.generator, fake_outputs)`.
-
-    Args:
-        loss: Takes one logits tensor per list in `outputs`, in that order; returns a scalar or a dict of scalars.
-        *outputs: What the discriminator returned for one or several batches, each a list of the same length.
-
-    Returns:
-        The mean of the loss over the outputs; for a dict, of each of its terms.
-    """
-    values = [loss(*(output.logits for output in group)) for group in zip(*outputs, strict=True)]
-    if isinstance(values[0], dict):
-        return {term: torch.stack([value[term] for value in values]).mean() for term in values[0]}
-    return torch.stack(values).mean()
+    return ADVERSARIAL_LOSSES.get(name)
 
 
 def top_logits(logits: Tensor, share: float) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganzoo.errors import UserError
-from ganzoo.losses.penalties import check_same_shape
+from ganzoo.losses.outputs import check_same_shape
 from ganzoo.utils.precision import widen
 
 if TYPE_CHECKING:
@@ -79,3 +79,7 @@ def _layer_distances(
         check_same_shape("Feature matching", real, fake)
         distances.append((fake - real).square().mean() if over_batch else (fake - real).abs().mean())
     return torch.stack(distances).sum()
+
+
+# What `objective.feature_matching_of` may say.
+MATCHINGS = {"pairs": feature_matching, "means": mean_feature_matching}

@@ -1,4 +1,5 @@
-"""What an adversarial loss is helped by: penalties on the discriminator, feature matching, weight clipping.
+"""What an adversarial loss is helped by: penalties on the discriminator, weight clipping. Another penalty is a record in
+`PENALTIES`, or `PENALTY` in a file of its own.
 
 Pure functions of networks' outputs and samples, in float32 whatever dtype comes in, as in `ganzoo.losses.adversarial`.
 """
@@ -6,29 +7,25 @@ Pure functions of networks' outputs and samples, in float32 whatever dtype comes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ganzoo.errors import UserError
-from ganzoo.recipe.section import Positive, Section
+from ganzoo.losses import kinds
+from ganzoo.losses.outputs import average_over_outputs, check_same_shape
+from ganzoo.recipe.section import Positive, TypedSection
+from ganzoo.utils.finding import Kind
 from ganzoo.utils.precision import widen
 
 if TYPE_CHECKING:
     from ganzoo.networks.base import DiscriminatorOutput
 
     DiscriminatorFunction = Callable[[Tensor, Tensor | None], Sequence[DiscriminatorOutput]]
-
-
-def check_same_shape(what: str, real: Tensor, fake: Tensor) -> None:
-    # Broadcasting (B,) against (B, 1) would quietly compare every sample with every other one.
-    if real.shape != fake.shape:
-        raise UserError(
-            f"{what} needs real and generated tensors of one shape, got {tuple(real.shape)} and {tuple(fake.shape)}."
-        )
 
 
 def _input_gradients(discriminator: DiscriminatorFunction, samples: Tensor, labels: Tensor | None) -> Tensor:
@@ -194,10 +191,12 @@ def clip_weights_(parameters: Iterable[Tensor], limit: float) -> None:
         torch._foreach_clamp_max_(parameters, limit)
 
 
-class PenaltyConfig(Section):
+class PenaltyConfig(TypedSection):
     """A term added to the discriminator's loss."""
 
-    type: Literal["gradient-penalty", "dragan", "r1", "r2", "drift"] = Field(
+    kind: ClassVar[Kind] = kinds.PENALTIES
+
+    type: str = Field(
         description="gradient-penalty: to a norm on the line between real and generated; dragan: to a norm around real samples; "
         "r1, r2: to zero at real, generated samples; drift: to small logits."
     )
@@ -205,7 +204,6 @@ class PenaltyConfig(Section):
     interval: Positive = Field(
         1, description="Compute it every so many steps, with weight x interval (lazy regularisation)."
     )
-    target: float = Field(1.0, gt=0, description="Target norm of gradient-penalty and dragan.")
     final_weight: float | None = Field(
         None,
         gt=0,
@@ -217,8 +215,89 @@ class PenaltyConfig(Section):
         description="Arithmetic of its gradients: fp32, or what the training uses, which in bf16 is rougher and much faster.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_another(cls, values: Any) -> Any:
+        """Recipes that were saved when all penalties had one class say a target of 1.0 also where there is none."""
+        if isinstance(values, Mapping) and "target" not in cls.model_fields and values.get("target") == 1.0:
+            return {key: value for key, value in values.items() if key != "target"}
+        return values
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """What only this penalty's section says: its function's arguments."""
+        return {
+            name: getattr(self, name) for name in type(self).model_fields if name not in PenaltyConfig.model_fields
+        }
+
     def weight_at(self, progress: float) -> float:
         """The factor at a share of the run."""
         if self.final_weight is None:
             return self.weight
         return self.final_weight + (self.weight - self.final_weight) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class NormPenaltyConfig(PenaltyConfig):
+    """A penalty on the distance of a gradient's norm from a target."""
+
+    target: float = Field(1.0, gt=0, description="Target norm of the gradient.")
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A penalty on the discriminator: what it computes, of what.
+
+    Attributes:
+        compute: Called by keyword with what it needs and its section's own fields; returns a scalar without the weight.
+        needs: Of `discriminator` (called with samples and labels), `real` and `fake` samples, `labels`, `real_outputs` and
+            `fake_outputs` of the discriminator, those that `compute` takes.
+        config_class: Of its section of a recipe.
+        at: "real" or "fake": its gradient is taken at these samples alone, so that the losses' own pass may serve.
+        of_outputs: Then the same from that pass: of the outputs with their graph, and the samples, a leaf.
+    """
+
+    compute: Callable[..., Tensor]
+    needs: tuple[str, ...]
+    config_class: type[PenaltyConfig] = PenaltyConfig
+    at: Literal["real", "fake"] | None = None
+    of_outputs: Callable[[Sequence[DiscriminatorOutput], Tensor], Tensor] | None = None
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether it takes a derivative by samples, which token ids do not have."""
+        return not {"real", "fake"}.isdisjoint(self.needs)
+
+
+def _r1(discriminator: DiscriminatorFunction, real: Tensor, labels: Tensor | None) -> Tensor:
+    return zero_centred_penalty(discriminator, real, labels)
+
+
+def _r2(discriminator: DiscriminatorFunction, fake: Tensor, labels: Tensor | None) -> Tensor:
+    return zero_centred_penalty(discriminator, fake, labels)
+
+
+def _drift(real_outputs: Sequence[DiscriminatorOutput]) -> Tensor:
+    return average_over_outputs(drift_penalty, real_outputs)
+
+
+PENALTIES = {
+    "gradient-penalty": Penalty(
+        gradient_penalty,
+        ("discriminator", "real", "fake", "labels"),
+        NormPenaltyConfig,
+    ),
+    "dragan": Penalty(dragan_penalty, ("discriminator", "real", "labels"), NormPenaltyConfig),
+    "r1": Penalty(
+        _r1,
+        ("discriminator", "real", "labels"),
+        at="real",
+        of_outputs=zero_centred_penalty_of,
+    ),
+    "r2": Penalty(
+        _r2,
+        ("discriminator", "fake", "labels"),
+        at="fake",
+        of_outputs=zero_centred_penalty_of,
+    ),
+    "drift": Penalty(_drift, ("real_outputs",)),
+}

@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
+from pydantic.functional_validators import PlainValidator
 from torch import Tensor
 
 from ganzoo import losses
 from ganzoo.augmentation.ada import AdaConfig, AugmentProbability, ada_augment
-from ganzoo.augmentation.diffaugment import diff_augment, instance_noise
-from ganzoo.losses.penalties import PenaltyConfig
+from ganzoo.augmentation.diffaugment import DIFF_AUGMENTATIONS, diff_augment, instance_noise
+from ganzoo.losses import ADVERSARIAL_LOSSES, MATCHINGS, PENALTIES, Penalty, PenaltyConfig
 from ganzoo.nn.layers import pack
 from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext
 from ganzoo.objectives.diversity import diversity_stats
 from ganzoo.objectives.path_length import PathLength, PathLengthConfig
 from ganzoo.recipe.objective import ObjectiveConfig
+from ganzoo.recipe.section import name_of
 from ganzoo.recipe.sections import TrainingConfig
 from ganzoo.utils.precision import widen
 
-Augmentation = Literal["color", "gain", "translation", "cutout"]
-LOSSES = ("minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic")
+AnyPenalty = Annotated[SerializeAsAny[PenaltyConfig], PlainValidator(PenaltyConfig.read)]
 
 
 class AdversarialConfig(ObjectiveConfig):
     """Objective of a GAN: one adversarial loss, and what is added to it."""
 
     type: Literal["adversarial"] = Field("adversarial", description="Which objective.")
-    loss: Literal[LOSSES] = Field("non-saturating", description="Adversarial loss.")
+    loss: name_of(ADVERSARIAL_LOSSES) = Field("non-saturating", description="Adversarial loss.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="One-sided: how far the real target lies below 1.")
-    penalties: tuple[PenaltyConfig, ...] = Field((), description="Penalties on the discriminator.")
+    penalties: tuple[AnyPenalty, ...] = Field((), description="Penalties on the discriminator.")
     path_length: PathLengthConfig | None = Field(
         None, description="Path-length regularisation of the generator; null for none."
     )
     feature_matching: float = Field(
         0.0, ge=0, le=1e6, description="Weight of the distance between discriminator features in the generator's loss."
     )
-    feature_matching_of: Literal["pairs", "means"] = Field(
+    feature_matching_of: name_of(MATCHINGS) = Field(
         "pairs",
         description="What is compared: each real sample with a generated one, or the means over the batch (Salimans et al., "
         "2016).",
@@ -65,7 +66,7 @@ class AdversarialConfig(ObjectiveConfig):
         le=1e6,
         description="Weight of the classification error, where the discriminator also classifies (AC-GAN).",
     )
-    augment: tuple[Augmentation, ...] = Field(
+    augment: tuple[name_of(DIFF_AUGMENTATIONS), ...] = Field(
         (), description="DiffAugment of everything the discriminator sees; empty for none."
     )
     ada: AdaConfig | None = Field(
@@ -87,15 +88,16 @@ class AdversarialConfig(ObjectiveConfig):
 
     @model_validator(mode="after")
     def _possible(self) -> AdversarialConfig:
-        if self.label_smoothing and self.loss not in ("minimax", "non-saturating", "least-squares"):
+        loss = ADVERSARIAL_LOSSES.get(self.loss)
+        if self.label_smoothing and not loss.has_target:
             raise ValueError(f"label_smoothing has no meaning for the {self.loss} loss, which has no target")
-        if self.top_k < 1 and self.loss == "relativistic":
+        if self.top_k < 1 and loss.needs_real:
             raise ValueError(
-                "top_k leaves generated samples out, but the relativistic loss needs them in pairs with real ones"
+                f"top_k leaves generated samples out, but the {self.loss} loss needs them in pairs with real ones"
             )
         if self.ada is not None and self.augment:
             raise ValueError("augment and ada do the same; set one of them")
-        if self.ada is not None and self.ada.target is not None and self.loss in ("wasserstein", "relativistic"):
+        if self.ada is not None and self.ada.target is not None and loss.boundary is None:
             raise ValueError(
                 f"ada adapts to the sign of real logits, which the {self.loss} loss leaves free; set ada.target to null and "
                 "ada.probability"
@@ -111,8 +113,8 @@ class AdversarialObjective(Objective):
     def __init__(self, config: AdversarialConfig) -> None:
         super().__init__(config)
         self.loss = losses.adversarial_loss(config.loss)
-        # Where a discriminator says "real": halfway between the targets 0 and 1 of least squares, 0 for logits.
-        self.boundary = 0.5 if config.loss == "least-squares" else 0.0
+        self.boundary = self.loss.boundary
+        self.penalties = [(section, PENALTIES.get(section.type)) for section in config.penalties]
 
     def updates(self, training: TrainingConfig) -> dict[str, int]:
         return {"discriminator": training.n_critic, "generator": 1}
@@ -129,39 +131,35 @@ class AdversarialObjective(Objective):
         if context.keep_graph:
             # The generator's step reuses these samples, as in the DCGAN reference code: one generator pass saved.
             context.shared["fake"] = fake
-        due = [penalty for penalty in self.config.penalties if context.step % penalty.interval == 0]
-        judged = {"r1": batch.samples, "r2": fake.detach()}
+        due = [(section, penalty) for section, penalty in self.penalties if context.step % section.interval == 0]
+        judged = {"real": batch.samples, "fake": fake.detach()}
         # What a penalty looks at and the losses as well passes the discriminator once.
-        shared = {
-            penalty.type for penalty in due if penalty.type in judged and self._is_shared(penalty, batch, context)
-        }
-        judged |= {name: widen(judged[name].detach()).requires_grad_() for name in shared}
+        shared = {section.type for section, penalty in due if penalty.at and self._is_shared(section, batch, context)}
+        for name in {penalty.at for section, penalty in due if section.type in shared}:
+            judged[name] = widen(judged[name].detach()).requires_grad_()
         discriminator = partial(self._judge, networks["discriminator"], labels=batch.labels, context=context)
         with context.autocast():
             outputs = {name: discriminator(samples) for name, samples in judged.items()}
-        real_outputs, fake_outputs = outputs["r1"], outputs["r2"]
         smoothed = partial(self.loss.discriminator, label_smoothing=self.config.label_smoothing)
-        terms = losses.average_over_outputs(smoothed, real_outputs, fake_outputs)
-        terms |= self._classification(real_outputs, batch.labels)
-        for penalty in due:
-            if penalty.type in shared:
+        terms = losses.average_over_outputs(smoothed, outputs["real"], outputs["fake"])
+        terms |= self._classification(outputs["real"], batch.labels)
+        for section, penalty in due:
+            if section.type in shared:
                 # Its mean is over the samples; several of them are one pack.
-                value = self.config.packing * losses.zero_centred_penalty_of(
-                    outputs[penalty.type], judged[penalty.type]
-                )
+                value = self.config.packing * penalty.of_outputs(outputs[penalty.at], judged[penalty.at])
             else:
-                judge = networks["discriminator"]
-                if penalty.precision == "training":
-                    judge = partial(_in_context, judge, context.autocast)
-                value = self._penalty(penalty, judge, batch, fake.detach(), real_outputs)
-            terms[penalty.type] = value * (penalty.weight_at(context.progress) * penalty.interval)
+                value = self._penalty(
+                    section, penalty, networks["discriminator"], batch, fake.detach(), outputs, context
+                )
+            terms[section.type] = value * (section.weight_at(context.progress) * section.interval)
+        boundary = self.boundary or 0.0
         stats = {
-            "real_accuracy": share_of_outputs(real_outputs, lambda logits: logits > self.boundary),
-            "fake_accuracy": share_of_outputs(fake_outputs, lambda logits: logits < self.boundary),
+            "real_accuracy": share_of_outputs(outputs["real"], lambda logits: logits > boundary),
+            "fake_accuracy": share_of_outputs(outputs["fake"], lambda logits: logits < boundary),
         }
         if self.config.ada is not None:
             augmented = self.modules["discriminator"]
-            augmented.observe([output.logits for output in real_outputs], len(batch.samples), self.boundary)
+            augmented.observe([output.logits for output in outputs["real"]], len(batch.samples), boundary)
             stats["augment_probability"] = augmented.probability.clone()
         return Loss(terms, stats)
 
@@ -176,7 +174,7 @@ class AdversarialObjective(Objective):
             real_outputs = discriminator(batch.samples) if needs_real else None
         terms = {"adversarial": self._adversarial(fake_outputs, real_outputs, context)}
         if self.config.feature_matching:
-            match = _FEATURE_MATCHING[self.config.feature_matching_of]
+            match = MATCHINGS.get(self.config.feature_matching_of)
             terms["feature_matching"] = self.config.feature_matching * match(real_outputs, fake_outputs)
         terms |= self._classification(fake_outputs, batch.labels)
         lengths = self.config.path_length
@@ -241,24 +239,31 @@ class AdversarialObjective(Objective):
         return (exact or penalty.precision == "training") and not changed
 
     def _penalty(
-        self, penalty: PenaltyConfig, discriminator: Any, batch: Batch, fake: Tensor, real_outputs: Any
+        self,
+        section: PenaltyConfig,
+        penalty: Penalty,
+        discriminator: Any,
+        batch: Batch,
+        fake: Tensor,
+        outputs: Mapping[str, Any],
+        context: StepContext,
     ) -> Tensor:
-        real, fake = (pack(samples, self.config.packing) for samples in (batch.samples, fake))
-        if penalty.type == "gradient-penalty":
-            return losses.gradient_penalty(discriminator, real, fake, batch.labels, penalty.target)
-        if penalty.type == "dragan":
-            return losses.dragan_penalty(discriminator, real, batch.labels, penalty.target)
-        if penalty.type == "drift":
-            return losses.average_over_outputs(losses.drift_penalty, real_outputs)
-        return losses.zero_centred_penalty(discriminator, real if penalty.type == "r1" else fake, batch.labels)
+        if section.precision == "training":
+            discriminator = partial(_in_context, discriminator, context.autocast)
+        seen = {
+            "discriminator": discriminator,
+            "real": pack(batch.samples, self.config.packing),
+            "fake": pack(fake, self.config.packing),
+            "labels": batch.labels,
+            "real_outputs": outputs["real"],
+            "fake_outputs": outputs["fake"],
+        }
+        return penalty.compute(**{name: seen[name] for name in penalty.needs}, **section.own)
 
 
 def _in_context(discriminator: Any, make_context: Callable[[], Any], samples: Tensor, labels: Tensor | None) -> Any:
     with make_context():
         return discriminator(samples, labels)
-
-
-_FEATURE_MATCHING = {"pairs": losses.feature_matching, "means": losses.mean_feature_matching}
 
 
 def share_of_outputs(outputs: Any, condition: Callable[[Tensor], Tensor]) -> Tensor:

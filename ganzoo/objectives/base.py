@@ -71,11 +71,13 @@ class Objective:
 
     Attributes:
         config_class: Of its section of the recipe.
+        boundary: The logit above which the discriminator says "real"; None where there is none, or logits are free.
         config: Its section of the recipe.
         modules: What it learns besides, by the role it is trained with: a critic, a moving average. Saved and resumed.
     """
 
     config_class: ClassVar[type[ObjectiveConfig]]
+    boundary: float | None = None
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -7,10 +7,10 @@ from typing import Literal
 import torch.nn.functional as F
 from pydantic import Field
 
-from ganzoo.augmentation.diffaugment import diff_augment, instance_noise
-from ganzoo.objectives.adversarial import Augmentation
+from ganzoo.augmentation.diffaugment import DIFF_AUGMENTATIONS, diff_augment, instance_noise
 from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext
 from ganzoo.recipe.objective import ObjectiveConfig
+from ganzoo.recipe.section import name_of
 from ganzoo.recipe.sections import TrainingConfig
 
 
@@ -20,7 +20,7 @@ class ClassificationConfig(ObjectiveConfig):
     type: Literal["classification"] = Field("classification", description="Which objective.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
     noise: float = Field(0.0, ge=0, le=1, description="Standard deviation of Gaussian noise on the samples.")
-    augment: tuple[Augmentation, ...] = Field((), description="Random changes of the samples.")
+    augment: tuple[name_of(DIFF_AUGMENTATIONS), ...] = Field((), description="Random changes of the samples.")
 
 
 class ClassificationObjective(Objective):

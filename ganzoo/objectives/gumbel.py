@@ -11,17 +11,19 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ganzoo.errors import UserError
-from ganzoo.objectives.adversarial import LOSSES, AdversarialConfig, AdversarialObjective
+from ganzoo.losses import ADVERSARIAL_LOSSES, PENALTIES
+from ganzoo.objectives.adversarial import AdversarialConfig, AdversarialObjective
 from ganzoo.objectives.base import Batch, Loss, Networks, StepContext
 from ganzoo.objectives.diversity import diversity_stats
 from ganzoo.objectives.likelihood import likelihood
+from ganzoo.recipe.section import name_of
 
 
 class GumbelConfig(AdversarialConfig):
     """Adversarial text through relaxed samples: softmax of perturbed logits, ever sharper (Jang et al., 2017)."""
 
     type: Literal["gumbel"] = Field("gumbel", description="Which objective.")
-    loss: Literal[LOSSES] = Field("relativistic", description="Adversarial loss.")
+    loss: name_of(ADVERSARIAL_LOSSES) = Field("relativistic", description="Adversarial loss.")
     inverse_temperature: float = Field(
         100.0, ge=1, le=1e6, description="At the end of the phase; it starts at 1 (RelGAN: 100 to 1000)."
     )
@@ -36,8 +38,9 @@ class GumbelConfig(AdversarialConfig):
             raise ValueError("augment, ada and instance_noise change pictures; text takes none of them")
         if self.path_length is not None:
             raise ValueError("path_length differentiates pictures by latents; tokens have no such derivative")
-        if any(penalty.type != "drift" for penalty in self.penalties):
-            raise ValueError("real text is not differentiable: of the penalties only drift can be used")
+        usable = [name for name, penalty in PENALTIES.all().items() if not penalty.differentiates]
+        if any(penalty.type not in usable for penalty in self.penalties):
+            raise ValueError(f"real text is not differentiable: of the penalties only {', '.join(usable)} can be used")
         return self
 
 

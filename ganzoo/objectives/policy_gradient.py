@@ -85,6 +85,8 @@ class PolicyGradientObjective(Objective):
 
     config: PolicyGradientConfig
 
+    boundary = 0.0
+
     def updates(self, training: TrainingConfig) -> dict[str, int]:
         # The generator first: the texts that the discriminator then learns from are those of one generator.
         return {"generator": 1, "discriminator": training.n_critic}

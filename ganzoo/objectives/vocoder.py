@@ -19,6 +19,8 @@ from ganzoo.recipe.objective import ObjectiveConfig
 from ganzoo.recipe.sections import TrainingConfig
 from ganzoo.sound.spectral import log_mel
 
+_LEAST_SQUARES = losses.adversarial_loss("least-squares")
+
 
 class VocoderConfig(ObjectiveConfig):
     """Objective of a mel vocoder (Kong et al., 2020): least squares, feature matching, distance of the spectrograms."""
@@ -41,6 +43,8 @@ class VocoderObjective(Objective):
     config_class = VocoderConfig
 
     config: VocoderConfig
+
+    boundary = _LEAST_SQUARES.boundary
 
     def updates(self, training: TrainingConfig) -> dict[str, int]:
         return {"discriminator": training.n_critic, "generator": 1} if self.config.adversarial else {"generator": 1}
@@ -65,8 +69,8 @@ class VocoderObjective(Objective):
         factor = 2 * len(real_outputs)
         terms = losses.average_over_outputs(_LEAST_SQUARES.discriminator, real_outputs, fake_outputs)
         stats = {
-            "real_accuracy": share_of_outputs(real_outputs, lambda logits: logits > 0.5),
-            "fake_accuracy": share_of_outputs(fake_outputs, lambda logits: logits < 0.5),
+            "real_accuracy": share_of_outputs(real_outputs, lambda logits: logits > self.boundary),
+            "fake_accuracy": share_of_outputs(fake_outputs, lambda logits: logits < self.boundary),
         }
         return Loss({name: factor * term for name, term in terms.items()}, stats)
 
@@ -101,9 +105,6 @@ class VocoderObjective(Objective):
     def _mel_error(self, real: Tensor, fake: Tensor) -> Tensor:
         """Mean |log-mel(real) - log-mel(fake)| (equation 4), in float32."""
         return F.l1_loss(log_mel(fake, self.mel_config), log_mel(real, self.mel_config))
-
-
-_LEAST_SQUARES = losses.adversarial_loss("least-squares")
 
 
 def _resynthesise(networks: Networks, batch: Batch, context: StepContext, *, with_graph: bool) -> Tensor:

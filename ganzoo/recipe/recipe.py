@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from ganzoo.errors import UserError
 from ganzoo.recipe.data import DataConfig
-from ganzoo.recipe.objective import AnyObjective, read_objective
+from ganzoo.recipe.objective import AnyObjective, ObjectiveConfig
 from ganzoo.recipe.section import Section
 from ganzoo.recipe.sections import CardConfig, EvaluationConfig, OptimizerConfig, PhaseConfig, TrainingConfig
 from ganzoo.utils.safe_yaml import dump_yaml
@@ -33,7 +33,7 @@ class Recipe(Section):
     )
     data: DataConfig = Field(DataConfig(), description="What to learn from.")
     objective: AnyObjective = Field(
-        default_factory=lambda: read_objective({"type": "adversarial"}), description="What is minimised."
+        default_factory=lambda: ObjectiveConfig.read({"type": "adversarial"}), description="What is minimised."
     )
     generator_optimizer: OptimizerConfig = Field(OptimizerConfig(), description="Optimiser of the generator.")
     discriminator_optimizer: OptimizerConfig = Field(OptimizerConfig(), description="Optimiser of the discriminator.")

@@ -260,22 +260,30 @@ class Diagnostics:
     again and dropping what is returned. Each phase is judged by itself: gradients of pretraining have another scale.
 
     Args:
-        has_decision_boundary: Whether a logit above 0 means "real". False for Wasserstein and relativistic losses,
-            whose accuracies mean nothing.
+        has_decision_boundary: Whether there is a logit above which the discriminator says "real", in all phases or by their
+            names. False for Wasserstein and relativistic losses, whose accuracies mean nothing.
         patience: Rows running that a condition must hold to be reported, and be gone to count as over.
         repeat_every: Rows after which a condition that still holds is reported again.
     """
 
-    def __init__(self, *, has_decision_boundary: bool = True, patience: int = 5, repeat_every: int = 100) -> None:
-        self._conditions = [
-            condition for condition in _CONDITIONS if has_decision_boundary or not condition.needs_decision_boundary
-        ]
+    def __init__(
+        self,
+        *,
+        has_decision_boundary: bool | Mapping[str, bool] = True,
+        patience: int = 5,
+        repeat_every: int = 100,
+    ) -> None:
+        self._has_boundary = has_decision_boundary
         self._patience, self._repeat_every = patience, repeat_every
         self._start_phase(None)
 
     def _start_phase(self, phase: Any) -> None:
         self._phase = phase
         self._history = _History()
+        bounded = self._has_boundary
+        if isinstance(bounded, Mapping):
+            bounded = bounded.get(phase, True)
+        self._conditions = [condition for condition in _CONDITIONS if bounded or not condition.needs_decision_boundary]
         self._alarms = {
             condition.name: _Alarm(condition.patience or self._patience, self._repeat_every)
             for condition in self._conditions

@@ -118,8 +118,9 @@ class RunLoop:
         self.recipe, self.folder, self.world, self.quiet = recipe, folder, world, quiet
         self.family, self.trainer = build_trainer(recipe, device, world)
         self.checkpoints = folder / "checkpoints"
-        boundary = getattr(recipe.objective, "loss", "") not in ("wasserstein", "relativistic")
-        self.diagnostics = Diagnostics(has_decision_boundary=boundary)
+        objectives = zip(self.trainer.phases, self.trainer.objectives, strict=True)
+        boundaries = {phase.name: objective.boundary is not None for phase, objective in objectives}
+        self.diagnostics = Diagnostics(has_decision_boundary=boundaries)
         self.warnings: list[str] = []
         self._held: dict[str, ArrayDataset] = {}
         self.bar: ProgressBar | None = None

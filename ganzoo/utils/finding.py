@@ -33,13 +33,22 @@ class Kind:
 
     Attributes:
         noun: What one is called in a sentence, `"objective"`.
-        package: The package whose files hold them, and the entry-point group of others', `"ganzoo.objectives"`.
-        attribute: The name that a file assigns one thing to; with an S at its end, a dictionary of several.
+        package: The package whose files hold them, `"ganzoo.objectives"`.
+        attribute: The name that a file assigns one thing to, `"OBJECTIVE"`; its plural is that of a dictionary of several.
+        group: The entry-point group of others'; the package, unless that holds several kinds.
     """
 
     noun: str
     package: str
     attribute: str
+    group: str = ""
+
+    @property
+    def several(self) -> str:
+        """METRIC -> METRICS, LOSS -> LOSSES, PENALTY -> PENALTIES."""
+        if self.attribute.endswith("Y"):
+            return f"{self.attribute[:-1]}IES"
+        return f"{self.attribute}{'ES' if self.attribute.endswith('S') else 'S'}"
 
     def names(self) -> list[str]:
         """All names, sorted; nothing is imported.
@@ -57,7 +66,7 @@ class Kind:
             UserError: Another package's module cannot be imported, or does not hold what its entry point says.
         """
         module = import_module(self.noun, name, self.module(name), self.package)
-        several = getattr(module, f"{self.attribute}S", {})
+        several = getattr(module, self.several, {})
         if name in several:
             return several[name]
         if not hasattr(module, self.attribute):
@@ -90,12 +99,12 @@ def things(kind: Kind, modules: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         modules: Module -> its source.
     """
     one = re.compile(rf"^{kind.attribute}\b[^=\n]*=", re.MULTILINE)
-    several = re.compile(rf"^{kind.attribute}S\b[^=\n]*= \{{", re.MULTILINE)
+    several = re.compile(rf"^{kind.several}\b[^=\n]*= \{{", re.MULTILINE)
     for module, source in modules.items():
         if one.search(source):
             yield module.rpartition(".")[2].replace("_", "-"), module
         elif found := several.search(source):
-            yield from ((name, module) for name in _keys(source, found.start(), f"{kind.attribute}S"))
+            yield from ((name, module) for name in _keys(source, found.start(), kind.several))
 
 
 def file_of(module: str) -> Path | None:
@@ -131,7 +140,7 @@ def sources(package: str) -> dict[str, str]:
 @cache
 def _modules(kind: Kind) -> dict[str, str]:
     """Name -> module of everything of a kind, built in or of an installed package."""
-    return with_others(kind.noun, kind.package, things(kind, sources(kind.package)))
+    return with_others(kind.noun, kind.group or kind.package, things(kind, sources(kind.package)))
 
 
 def with_others(noun: str, package: str, own: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -47,7 +47,7 @@ def _walk(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list
     fields: list[str] = []
     models: list[type[BaseModel]] = [model]
     for part in location:
-        if tagged := [m.tagged(part) for m in models if "tagged" in vars(m)]:
+        if tagged := [m.tagged(part) for m in models if "kind" in vars(m) and part in m.kind.names()]:
             models = tagged
             continue
         path.append(str(part))
