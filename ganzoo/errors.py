@@ -44,6 +44,10 @@ class NotFoundError(UserError):
     """A name, folder, repository, revision or file that does not exist."""
 
 
+class NotCachedError(NotFoundError):
+    """A file that is not on this machine, while the Hub cannot be asked."""
+
+
 class CheckpointError(GanzooError):
     """A checkpoint that is damaged, hostile, or not one of ganzoo's."""
 

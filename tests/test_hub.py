@@ -388,6 +388,35 @@ except ganzoo.NotFoundError as error:
         )
         assert hub.server.requests == []
 
+    def test_offline_saves_what_is_cached_and_names_the_rest(self, hub, checkpoint, tmp_path):
+        ganzoo.push_folder(checkpoint, NAME)
+        assert ganzoo.from_pretrained(NAME).metrics == []
+        code = f"""
+import ganzoo
+pipe = ganzoo.from_pretrained("alice/gan")
+pipe.save_pretrained({str(tmp_path / "saved")!r})
+for act in (lambda: pipe.discriminator, lambda: pipe.push_to_hub("alice/new")):
+    try:
+        act()
+    except ganzoo.NotFoundError as error:
+        print(error)
+"""
+        done = hub.run("-c", code, HF_HUB_OFFLINE="1")
+        (warning,), (asked, pushed) = done.stderr.splitlines(), done.stdout.splitlines()
+        way_out = "connected, 'ganzoo pull alice/gan' fetches everything"
+        lost = f"without discriminator/config.json, recipe.yaml of 'alice/gan', never fetched, and HF_HUB_OFFLINE is set; {way_out}"
+        assert lost in warning and str(tmp_path / "saved") in warning
+        assert (
+            asked == f"discriminator/config.json of 'alice/gan' was never fetched and HF_HUB_OFFLINE is set; {way_out}"
+        )
+        assert lost in pushed and "'alice/new' would be without" in pushed and "alice/new" not in hub.store.repos
+        assert torch.equal(images(tmp_path / "saved"), images(checkpoint))
+        assert (tmp_path / "saved" / "metrics.json").read_bytes() == (checkpoint / "metrics.json").read_bytes()
+        assert not (tmp_path / "saved" / "discriminator").exists()
+        ganzoo.pull(NAME)
+        done = hub.run("-c", code.partition("for act")[0], HF_HUB_OFFLINE="1")
+        assert done.stderr == "" and (tmp_path / "saved" / "discriminator" / "model.safetensors").is_file()
+
     def test_home_holds_the_cache(self, hub, checkpoint, tmp_path):
         ganzoo.push_folder(checkpoint, NAME)
         assert hub.python(self.LOAD, HF_HOME=str(tmp_path / "fresh")) == "(8, 8)"

@@ -7,6 +7,7 @@ other file comes from that commit.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ganzoo.checkpoints.catalogue import CatalogueEntry, catalogue
-from ganzoo.errors import CheckpointError, GanzooError, NotFoundError, UserError, did_you_mean, shorten
+from ganzoo.errors import CheckpointError, GanzooError, NotCachedError, NotFoundError, UserError, did_you_mean, shorten
 from ganzoo.utils.layout import CARD_FILE
 from ganzoo.version import __version__
 
@@ -90,7 +91,7 @@ class HubRepository:
         except LocalEntryNotFoundError as error:
             if self._is_known_absent(file):
                 return None
-            raise _unreachable(f"'{self.name}' ({file})", self.options.get("cache_dir")) from error
+            raise _unreachable(self.repo_id, file, self.options.get("cache_dir")) from error
         except RemoteEntryNotFoundError as error:
             # That a file is missing is an answer about one commit, too.
             self.commit = self.commit or error.response.headers.get("X-Repo-Commit")
@@ -151,6 +152,31 @@ def check_pin(entry: CatalogueEntry, file: str, path: Path | None) -> None:
 Repository = LocalRepository | HubRepository
 
 
+class ReachableFiles:
+    """A repository as far as it can be read now: what is neither cached nor to be fetched counts as absent, and is noted.
+
+    Attributes:
+        missing: The files that were asked for in vain.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self.repository = copy.copy(repository)
+        self.name = repository.name
+        self.missing: list[str] = []
+
+    def find(self, file: str) -> Path | None:
+        try:
+            return self.repository.find(file)
+        except NotCachedError:
+            self.missing += [] if file in self.missing else [file]
+            if isinstance(self.repository, HubRepository):  # asked once, and not for every file: the client is patient
+                self.repository.options = {**self.repository.options, "local_files_only": True}
+            return None
+
+    def file(self, file: str) -> Path:
+        return self.repository.file(file)
+
+
 def open_repository(source: str | Path, *, revision: str | None = None, **options: Any) -> Repository:
     """Finds out what `source` means: an existing folder, a name of the catalogue, or `org/name[@revision]`.
 
@@ -209,7 +235,7 @@ def explain_hub_error(error: Exception, name: str, *, revision: str | None = Non
     if isinstance(error, errors.HFValidationError):
         return UserError(f"{name!r} is no repository name: {error}")
     if isinstance(error, errors.LocalEntryNotFoundError):
-        return _unreachable(f"'{name}'", None)
+        return _unreachable(name, "", None)
     if isinstance(error, errors.HfHubHTTPError):
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
@@ -221,13 +247,18 @@ def explain_hub_error(error: Exception, name: str, *, revision: str | None = Non
     return GanzooError(f"'{name}': {first}; nothing was changed, try again")
 
 
-def _unreachable(what: str, cache_dir: str | Path | None) -> GanzooError:
+def _unreachable(name: str, file: str, cache_dir: str | Path | None) -> GanzooError:
     cached = _cached_checkpoints(cache_dir)
+    if file and name in cached:
+        return NotCachedError(
+            f"{file} of '{name}' was never fetched and {reason_offline()}; connected, 'ganzoo pull {name}' fetches everything"
+        )
     listing = f"cached checkpoints: {', '.join(cached)}" if cached else "no ganzoo checkpoint is cached"
-    return NotFoundError(f"{what} is not cached and {_reason_offline()}; {listing}")
+    return NotCachedError(f"'{name}'{file and f' ({file})'} is not cached and {reason_offline()}; {listing}")
 
 
-def _reason_offline() -> str:
+def reason_offline() -> str:
+    """Why the Hub is not asked, half a sentence."""
     from huggingface_hub import constants
 
     return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the Hub cannot be reached (or local_files_only)"

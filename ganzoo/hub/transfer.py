@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from ganzoo.checkpoints.catalogue import catalogue
-from ganzoo.checkpoints.repository import REPO_ID, LocalRepository, check_pin, explain_hub_error
+from ganzoo.checkpoints.repository import (
+    REPO_ID,
+    HubRepository,
+    LocalRepository,
+    ReachableFiles,
+    check_pin,
+    explain_hub_error,
+)
 from ganzoo.errors import NotFoundError, UserError, did_you_mean
-from ganzoo.utils.layout import CARD_FILE
+from ganzoo.utils.layout import CARD_FILE, OPTIONAL_FILES
 from ganzoo.version import __version__
 
 # What never leaves the machine: optimiser state is of no use to others, and temporary files to nobody.
@@ -124,34 +132,40 @@ def pull(
         CheckpointError: A file is not that of the catalogue; nothing is written to `output` then.
         GanzooError: The Hub could not be reached.
     """
-    from huggingface_hub import snapshot_download
-
     name, at, tail = repo_id.partition("@")
     revision = (tail if at else revision) or None
     entry = catalogue().get(name)
     name = entry.repo_id if entry else name
     if not REPO_ID.fullmatch(name):
         raise NotFoundError(f"{repo_id!r} is no repository name (org/name).{did_you_mean(name, catalogue())}")
-    options = {
-        "allow_patterns": [*entry.files, CARD_FILE] if entry else None,
-        "token": token,
-        "local_files_only": local_files_only,
-        "library_name": "ganzoo",
-        "library_version": __version__,
-    }
+    access = {"token": token, "local_files_only": local_files_only}
     try:
-        if entry is None:
-            return Path(snapshot_download(name, revision=revision, local_dir=output, **options))
-        cached = Path(snapshot_download(name, revision=revision, **options))
-        for file in entry.files:
-            check_pin(entry, file, cached / file)
-        return (
-            cached
-            if output is None
-            else Path(snapshot_download(name, revision=cached.name, local_dir=output, **options))
-        )
+        if entry is not None:
+            cached = _snapshot(name, revision, None, **access, allow_patterns=[*entry.files, CARD_FILE])
+            for file in entry.files:
+                check_pin(entry, file, cached / file)
+            return cached if output is None else Path(shutil.copytree(cached, output, dirs_exist_ok=True))
+        folder = _snapshot(name, revision, output, **access)
     except Exception as error:
         raise explain_hub_error(error, repo_id, revision=revision) from error
+    if output is None:
+        _remember_absent_files(HubRepository(name, folder.name, access), folder)
+    return folder
+
+
+def _snapshot(name: str, revision: str | None, output: str | Path | None, **options: Any) -> Path:
+    from huggingface_hub import snapshot_download
+
+    about = {"library_name": "ganzoo", "library_version": __version__}
+    return Path(snapshot_download(name, revision=revision, local_dir=output, **about, **options))
+
+
+def _remember_absent_files(repository: HubRepository, folder: Path) -> None:
+    """Asks once for what this checkpoint lacks of a whole one: the cache then knows it, offline too."""
+    files = ReachableFiles(repository)
+    for file in OPTIONAL_FILES:
+        if not (folder / file).is_file():
+            files.find(file)
 
 
 def _names_to_push(folder: Path) -> list[str]:

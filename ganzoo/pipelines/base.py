@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,15 +13,15 @@ import torch
 
 from ganzoo.checkpoints.checkpoint import load_network, read_network_config, read_processor, save_network
 from ganzoo.checkpoints.golden import save_golden
-from ganzoo.checkpoints.repository import Repository, open_repository
+from ganzoo.checkpoints.repository import ReachableFiles, open_repository, reason_offline
 from ganzoo.checkpoints.weights import count_parameters
-from ganzoo.errors import UserError
+from ganzoo.errors import NotCachedError, UserError
 from ganzoo.hub.transfer import PushResult, push_saved
 from ganzoo.hub.words import CardWords
 from ganzoo.networks.base import Discriminator, GANModel
 from ganzoo.processors import Processor
 from ganzoo.registry import Family, get_family
-from ganzoo.utils.files import write_text
+from ganzoo.utils.files import Files, write_text
 from ganzoo.utils.finding import Kind
 from ganzoo.utils.layout import CONFIG_FILE, GOLDEN_FILE, RECIPE_FILE
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from ganzoo.recipe.recipe import Recipe
 
 CARD_SAMPLES = 64
+
+logger = logging.getLogger(__name__)
 
 
 class Pipeline:
@@ -59,7 +63,7 @@ class Pipeline:
         recipe: Recipe | None = None,
         metrics: Sequence[dict[str, Any]] | None = None,
         training: dict[str, Any] | None = None,
-        repository: Repository | None = None,
+        repository: Files | None = None,
     ) -> None:
         self.network = network.eval()
         self.processor = processor
@@ -148,19 +152,56 @@ class Pipeline:
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes a complete checkpoint folder: networks, processor, recipe, metrics, samples, golden file, card.
 
+        Of a checkpoint on the Hub that cannot be reached, what was never fetched is left out, with a warning that names it.
+
         Returns:
             The folder.
 
         Raises:
             GanzooError: The folder cannot be written.
         """
+        folder = Path(folder)
+        if missing := self._save(folder):
+            logger.warning("%s is saved without %s", folder, self._explain_missing(missing))
+        return folder
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> PushResult:
+        """Saves the pipeline and uploads it; the options are those of `ganzoo.push_folder`.
+
+        Raises:
+            NotCachedError: A part of it was never fetched, and cannot be now: without it, the checkpoint would lose it.
+        """
+
+        def save(folder: Path) -> None:
+            if missing := self._save(folder):
+                raise NotCachedError(f"'{repo_id}' would be without {self._explain_missing(missing)}")
+
+        return push_saved(save, repo_id, **options)
+
+    def _explain_missing(self, files: list[str]) -> str:
+        name = self.repository.name
+        return (
+            f"{', '.join(files)} of '{name}', never fetched, and {reason_offline()}; connected, 'ganzoo pull {name}' fetches "
+            "everything: then do this again"
+        )
+
+    def _save(self, folder: Path) -> list[str]:
+        """Writes what can be read now, and returns the files of the repository that cannot."""
+        if folder.is_file():
+            raise UserError(f"{folder} is a file; give a folder")
+        if self.repository is None:
+            self._write(folder)
+            return []
+        reachable = copy.copy(self)  # what is absent from it is not absent from this one for ever
+        reachable.repository = files = ReachableFiles(self.repository)
+        reachable._write(folder)
+        return files.missing
+
+    def _write(self, folder: Path) -> None:
         from ganzoo.hub.card import write_card
         from ganzoo.metrics.records import write_measured
         from ganzoo.utils.layout import METRICS_FILE
 
-        folder = Path(folder)
-        if folder.is_file():
-            raise UserError(f"{folder} is a file; give a folder")
         discriminator, recipe, metrics, training = self.discriminator, self.recipe, self.metrics, self.training
         save_network(self.network, folder)
         self.processor.save_pretrained(folder)
@@ -171,11 +212,6 @@ class Pipeline:
         write_measured(folder / METRICS_FILE, metrics, training)
         examples = self._save_examples(folder)
         write_card(folder, self._card_data(folder.resolve().name, examples))
-        return folder
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> PushResult:
-        """Saves the pipeline and uploads it; the options are those of `ganzoo.push_folder`."""
-        return push_saved(self.save_pretrained, repo_id, **options)
 
     def take_examples(self, dataset: ArrayDataset) -> None:
         """Keeps of the training data what samples on the card need, such as prompts; mostly nothing."""

@@ -12,3 +12,5 @@ TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 PROCESSOR_FILE = "processor_config.json"
 RECIPE_FILE = "recipe.yaml"
+# What a checkpoint need not have, as it is asked for.
+OPTIONAL_FILES = (f"discriminator/{CONFIG_FILE}", RECIPE_FILE, METRICS_FILE)
