@@ -126,6 +126,33 @@ class TestPush:
         assert torch.equal(images(NAME, revision=first), images(f"{NAME}@{first}"))
         assert not torch.equal(images(NAME), images(NAME, revision=first))
 
+    @pytest.mark.parametrize("revision", [None, "wide", "pull request"])
+    def test_replaces_the_checkpoint_that_was_there_in_one_commit(self, hub, checkpoint, other, tmp_path, revision):
+        ganzoo.push_folder(checkpoint, NAME)
+        own = {"notes.txt": b"mine", "samples/mine.png": b"a picture", "discriminator/why.md": b"mine, too"}
+        hub.store.repos[NAME].write({**own, "samples/grid.wav": b"of a model of sound", "tokenizer.json": b"{}"})
+        bare = Path(shutil.copytree(other, tmp_path / "bare"))
+        shutil.rmtree(bare / "discriminator")
+        where = {"create_pr": True} if revision == "pull request" else {"revision": revision}
+        before = len(list(hub.store.repos[NAME].history()))
+        result = ganzoo.push_folder(bare, NAME, **where)
+        name = {"pull request": "refs/pr/1", None: "main"}.get(revision, revision)
+        stored = published(hub, name)
+        assert result.deleted == (
+            "discriminator/config.json",
+            "discriminator/model.safetensors",
+            "samples/grid.wav",
+            "tokenizer.json",
+        )
+        assert stored.keys() == files_of(bare).keys() | own.keys()
+        assert {path: stored[path] for path in own} == own
+        assert len(list(hub.store.repos[NAME].history(name))) == before + 1
+        pipe = ganzoo.from_pretrained(NAME, revision=name)
+        assert pipe.discriminator is None and torch.equal(images(NAME, revision=name), images(other))
+        assert all(check.passed for check in ganzoo.verify(NAME, revision=name))
+        if revision is not None:
+            assert "discriminator/config.json" in published(hub)
+
     def test_private_repository_opens_only_with_a_token(self, hub, checkpoint):
         ganzoo.push_folder(checkpoint, "zoo/secret", private=True)
         assert hub.store.repos["zoo/secret"].private
@@ -344,6 +371,10 @@ class TestCommands:
         assert f"{hub.endpoint}/alice/gan/commit/" in capsys.readouterr().out
         assert hub.store.repos[NAME].private and hub.store.repos[NAME].commit().title == "First"
         assert run(["push", str(checkpoint), NAME, "--revision", "wide"]) == 0
+        assert "deleted" not in capsys.readouterr().out
+        hub.store.repos[NAME].write({"tokenizer.json": b"{}"})
+        assert run(["push", str(checkpoint), NAME]) == 0
+        assert "     deleted  tokenizer.json" in capsys.readouterr().out.splitlines()
         assert run(["push", str(checkpoint), "alice/other", "--create-pr"]) == 0
         assert "/discussions/1" in capsys.readouterr().out
 

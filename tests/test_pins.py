@@ -12,6 +12,7 @@ from ganzoo.checkpoints.catalogue import catalogue
 from ganzoo.cli import run
 from ganzoo.errors import CheckpointError
 from ganzoo.utils.files import load_tensors, save_tensors
+from ganzoo.utils.layout import stale_files
 
 NAME = "r3gan-mnist"
 REPO = f"zoo/{NAME}"
@@ -59,6 +60,12 @@ def test_every_file_but_the_card_is_pinned():
     assert catalogue()[NAME].files.keys() == files.keys()
     assert all(pin.fits(files[name]) for name, pin in catalogue()[NAME].files.items())
     assert catalogue()[NAME].files["config.json"].size == 270
+
+
+def test_every_published_file_is_one_that_saving_writes():
+    """Or a push over another checkpoint would leave it there."""
+    for entry in catalogue().values():
+        assert stale_files(entry.files, ()) == sorted(entry.files)
 
 
 def test_the_organisation_is_one_setting(monkeypatch):

@@ -24,7 +24,7 @@ def command(
     message: str | None,
     dry_run: bool,
 ) -> None:
-    """Upload the checkpoint in FOLDER to ORG/NAME on the Hub, in one commit."""
+    """Upload the checkpoint in FOLDER to ORG/NAME on the Hub, in one commit, in place of one that is there."""
     from ganzoo.hub.transfer import push_folder
 
     result = push_folder(
@@ -38,6 +38,8 @@ def command(
     )
     for name, size in result.files:
         click.echo(f"{size:>12,}  {name}")
+    for name in result.deleted:
+        click.echo(f"{'deleted':>12}  {name}")
     if dry_run:
         click.echo(f"\n{result.card}\ndry run: nothing was uploaded")
     else:

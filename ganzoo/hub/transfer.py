@@ -19,7 +19,7 @@ from ganzoo.checkpoints.repository import (
     explain_hub_error,
 )
 from ganzoo.errors import NotFoundError, UserError, did_you_mean
-from ganzoo.utils.layout import CARD_FILE, OPTIONAL_FILES
+from ganzoo.utils.layout import CARD_FILE, OPTIONAL_FILES, stale_files
 from ganzoo.version import __version__
 
 # What never leaves the machine: optimiser state is of no use to others, and temporary files to nobody.
@@ -35,12 +35,14 @@ class PushResult:
         files: Path in the repository and size in bytes.
         url: The commit or pull request, None for a dry run.
         card: Text of the model card.
+        deleted: What the checkpoint that was there before had besides, deleted in the same commit; unknown to a dry run.
     """
 
     repo_id: str
     files: list[tuple[str, int]]
     url: str | None
     card: str
+    deleted: tuple[str, ...] = ()
 
 
 def push_folder(
@@ -55,6 +57,9 @@ def push_folder(
     dry_run: bool = False,
 ) -> PushResult:
     """Uploads a checkpoint folder to the Hub in one commit; nothing is visible before all of it is there.
+
+    It replaces the checkpoint that was there: files of that one which this one lacks, such as its discriminator, are
+    deleted in the same commit. A person's own files stay.
 
     Args:
         folder: A checkpoint folder; its `training_state/` stays here.
@@ -87,24 +92,28 @@ def push_folder(
     if dry_run:
         return PushResult(repo_id, sizes, None, card)
 
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi(token=token, library_name="ganzoo", library_version=__version__)
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision is not None and not revision.startswith("refs/"):
             api.create_branch(repo_id, branch=revision, exist_ok=True)
+        stale = stale_files(api.list_repo_files(repo_id, revision=revision), files)
         # Not `upload_folder`, which makes several commits of a large folder.
         commit = api.create_commit(
             repo_id,
-            [CommitOperationAdd(name, file) for name, file in files.items()],
+            [
+                *(CommitOperationAdd(name, file) for name, file in files.items()),
+                *(CommitOperationDelete(name, is_folder=False) for name in stale),
+            ],
             commit_message=commit_message or f"Upload with ganzoo {__version__}",
             revision=revision,
             create_pr=create_pr,
         )
     except Exception as error:
         raise explain_hub_error(error, repo_id, revision=revision) from error
-    return PushResult(repo_id, sizes, str(commit.pr_url or commit.commit_url), card)
+    return PushResult(repo_id, sizes, str(commit.pr_url or commit.commit_url), card, tuple(stale))
 
 
 def push_saved(save: Callable[[Path], None], repo_id: str, **options: Any) -> PushResult:

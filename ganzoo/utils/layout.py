@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatch
+
 CONFIG_FILE = "config.json"
 MODEL_TYPE = "ganzoo"
 GOLDEN_FILE = "test/golden.safetensors"
@@ -14,3 +17,32 @@ PROCESSOR_FILE = "processor_config.json"
 RECIPE_FILE = "recipe.yaml"
 # What a checkpoint need not have, as it is asked for.
 OPTIONAL_FILES = (f"discriminator/{CONFIG_FILE}", RECIPE_FILE, METRICS_FILE)
+# Every file that saving may write, as patterns. Others are a person's own, and so is the text of the card.
+OWN_FILES = (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    f"discriminator/{CONFIG_FILE}",
+    f"discriminator/{WEIGHTS_FILE}",
+    PROCESSOR_FILE,
+    TOKENIZER_FILE,
+    TOKENIZER_CONFIG_FILE,
+    RECIPE_FILE,
+    METRICS_FILE,
+    GOLDEN_FILE,
+    "samples/grid.*",
+    "samples/pairs.*",
+    "samples/samples.*",
+    "samples/originals.wav",
+    "samples/prompts.txt",
+)
+
+
+def stale_files(present: Iterable[str], written: Iterable[str]) -> list[str]:
+    """Returns what is left of a former checkpoint where another was written: its files, and nobody else's.
+
+    Args:
+        present: The files that are there, by their paths in the folder or repository, with slashes.
+        written: Those of the new checkpoint.
+    """
+    left = set(present) - set(written)
+    return sorted(name for name in left if any(fnmatch(name, pattern) for pattern in OWN_FILES))
