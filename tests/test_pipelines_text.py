@@ -16,6 +16,7 @@ from ganzoo.cli import run
 from ganzoo.errors import CheckpointError, UserError
 from ganzoo.hub.card import CardData, render_card
 from ganzoo.hub.metadata import check_card, split_card
+from ganzoo.metrics import MetricResult
 from ganzoo.networks.text import TextGenerator
 from ganzoo.pipelines import GANPipeline, TextPipeline, pipeline_class
 from ganzoo.processors import TextProcessor, fit_text_processor
@@ -446,15 +447,25 @@ def test_hostile_sentences_stay_inside_their_block():
 
 
 def test_metrics_of_text_name_their_protocol():
-    metric = {"name": "bleu_2", "value": 0.7, "num_real": 10, "num_generated": 9, "embedder": "nltk words",
-              "floor": 0.74, "parameters": {"temperature": 0.9}}  # fmt: skip
+    metric = MetricResult(
+        "bleu_2",
+        0.7,
+        10,
+        9,
+        "nltk words",
+        dataset=None,
+        split=None,
+        seed=0,
+        floor=0.74,
+        parameters={"temperature": 0.9},
+    )
     words = TextPipeline.card_words(TextProcessor)
     data = CardData(
         name="m", summary="M.", family="seqgan", words=words, license="unknown", metrics=[metric], recipe="m"
     )
     body = split_card(render_card(data))[1]
     assert "| Metric | Value | Real text | N real | N generated | Protocol | Data | Split | Seed |" in body
-    assert "| bleu_2 | 0.7 | 0.74 | 10 | 9 | nltk words, temperature 0.9 | - | - | - |" in body
+    assert "| bleu_2 | 0.7 | 0.74 | 10 | 9 | nltk words, temperature 0.9 | - | - | 0 |" in body
     assert "training sentences score" in body and "The floor" not in body
 
 

@@ -65,16 +65,16 @@ def _recipe(name: str) -> None:
 
 
 def _model(name: str) -> None:
+    from ganzoo.checkpoints.weights import count_parameters
+    from ganzoo.metrics.records import MetricResult
     from ganzoo.pipelines import from_pretrained
 
     pipeline = from_pretrained(name)
     click.secho(f"model {name}", bold=True)
-    parameters = sum(parameter.numel() for parameter in pipeline.network.parameters())
+    parameters = count_parameters(pipeline.network)
     click.echo(f"  {pipeline.family.summary}; {pipeline.network.role} with {parameters:,} parameters")
     for key, value in pipeline.config.model_dump().items():
         click.echo(f"  {key} = {value}")
-    from ganzoo.metrics.records import MetricResult
-
     for record in pipeline.metrics:
         click.echo(f"  {MetricResult(**record)}")
 

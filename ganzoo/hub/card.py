@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ganzoo.errors import UserError, one_line
 from ganzoo.hub.metadata import LIBRARY_NAME, check_card, metadata_problems, split_card
 from ganzoo.hub.words import CardWords
-from ganzoo.metrics.records import TrainingFacts
+from ganzoo.metrics.records import MetricResult, TrainingFacts
 from ganzoo.utils.files import read_text, write_text
 from ganzoo.utils.layout import CARD_FILE
 from ganzoo.utils.resources import resource
@@ -44,23 +44,6 @@ _MARKER = re.compile(r"<!-- written by ganzoo[^>]*sha256:([0-9a-f]{64}) -->\s*\Z
 
 # The line of cards written before the distribution had a name of its own.
 _FORMER_INSTALL = re.compile(r'^(pip install "?)ganzoo\b', re.MULTILINE)
-
-
-class MeasuredMetric(BaseModel):
-    """One line of `metrics.json`: a value with the protocol that gives it a meaning."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: str = Field(min_length=1)
-    value: float
-    num_real: int | None = Field(None, ge=0)
-    num_generated: int | None = Field(None, ge=0)
-    embedder: str | None = None
-    dataset: str | None = None
-    split: str | None = None
-    seed: int | None = None
-    floor: float | None = None
-    parameters: dict[str, Any] = Field(default_factory=dict)
 
 
 class CardData(BaseModel):
@@ -111,7 +94,7 @@ class CardData(BaseModel):
     datasets: list[str] = Field(default_factory=list)
     data: str = ""
     tags: list[str] = Field(default_factory=list)
-    metrics: list[MeasuredMetric] = Field(default_factory=list)
+    metrics: list[MetricResult] = Field(default_factory=list)
     parameters: dict[str, int] = Field(default_factory=dict)
     samples: list[str] = Field(default_factory=list)
     order: str = ""
@@ -135,19 +118,26 @@ class CardData(BaseModel):
         return list(dict.fromkeys([words.tag, self.family, "safetensors", *words.tags, *conditional, *self.tags]))
 
 
-def render_card(data: CardData) -> str:
+def render_card(data: CardData, *, present: str = "", where: str = CARD_FILE) -> str:
     """Returns the text of README.md for a checkpoint.
 
+    Args:
+        present: The card that is there. What was added by hand to its metadata is kept, and the text that a person has edited.
+        where: Its name in an error.
+
     Raises:
-        UserError: The Hub would refuse it, e.g. for an unknown licence.
+        UserError: The Hub would refuse the card, e.g. for an unknown licence, or the present one's metadata cannot be read.
     """
-    return _join(metadata_of(data), _signed(_body(data)))
+    metadata, body = metadata_of(data), _signed(_body(data))
+    own, own_body = split_card(present, where=where)
+    own_tags = own.get("tags") if isinstance(own.get("tags"), list) else []
+    metadata |= {key: value for key, value in own.items() if key not in OWN_KEYS}
+    metadata["tags"] = list(dict.fromkeys([*metadata["tags"], *own_tags]))
+    return _join(metadata, body if _is_generated(own_body) else own_body)
 
 
 def write_card(folder: str | Path, data: CardData) -> Path:
-    """Writes README.md; of one that a person has edited, only the metadata changes.
-
-    Keys and tags that were added to the metadata by hand are kept in either case.
+    """Writes README.md; of one that a person has edited, only the metadata changes: see `render_card`.
 
     Returns:
         The file.
@@ -157,14 +147,7 @@ def write_card(folder: str | Path, data: CardData) -> Path:
         GanzooError: The file cannot be written.
     """
     path = Path(folder) / CARD_FILE
-    metadata, body = metadata_of(data), _signed(_body(data))
-    if path.is_file():
-        present, present_body = split_card(read_text(path), where=str(path))
-        added = {key: value for key, value in present.items() if key not in OWN_KEYS}
-        own_tags = present.get("tags") if isinstance(present.get("tags"), list) else []
-        metadata = {**metadata, **added, "tags": list(dict.fromkeys([*metadata["tags"], *own_tags]))}
-        body = body if _is_generated(present_body) else present_body
-    text = _join(metadata, body)
+    text = render_card(data, present=read_text(path) if path.is_file() else "", where=str(path))
     _refuse(check_card(text), path)
     write_text(path, text)
     return path
@@ -344,7 +327,7 @@ def _evaluation(data: CardData) -> str:
     return _table(head, rows) + (f"\n\n{words.floor_note}" if has_floor else "")
 
 
-def _protocol(data: CardData, metric: MeasuredMetric) -> str | None:
+def _protocol(data: CardData, metric: MetricResult) -> str | None:
     """The embedder; numbers of text also hang on the settings, such as the temperature."""
     if not data.words.samples.lists_settings:
         return metric.embedder
@@ -373,13 +356,14 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _eval_result(data: CardData, metric: MeasuredMetric) -> Any:
+def _eval_result(data: CardData, metric: MetricResult) -> Any:
     from huggingface_hub import EvalResult
 
     dataset = metric.dataset or next(iter(data.datasets), None) or data.data or "unknown"
     against = [f"{metric.num_generated:,} generated"] if metric.num_generated else []
     against += [f"{metric.num_real:,} real"] if metric.num_real else []
-    protocol = metric.model_dump(include={"num_real", "num_generated", "embedder", "seed", "floor"}, exclude_none=True)
+    stated = {key: getattr(metric, key) for key in ("num_real", "num_generated", "embedder", "seed", "floor")}
+    protocol = {key: value for key, value in stated.items() if value is not None}
     return EvalResult(
         task_type=data.pipeline_tag or "unconditional-audio-generation",
         dataset_type=dataset,
