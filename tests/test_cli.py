@@ -158,6 +158,24 @@ def wait_until(condition, process: subprocess.Popen, seconds: float = 90) -> Non
 # ------------------------------------------------------------------------------------------------------------- sample
 
 
+def test_processes_share_the_samples(ok, inside, conditional):
+    """Under torchrun, which takes --num for one of its own options unless -- ends them."""
+    from torch.distributed.run import parse_args
+
+    drawn = ["--seed", "3", "--labels", "1,2,0"]
+    ok("sample", conditional, "--num", 5, *drawn, "--output", "alone")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = [*torchrun, "-m", "ganzoo", "sample", "--num-samples", "5", str(conditional), *drawn]
+    process = {"capture_output": True, "text": True, "timeout": 240, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    done = subprocess.run([*command, "--output", "together"], **process)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"together/{index:05d}.png" for index in range(5)]  # the first speaks for both
+    assert parse_args(["--", "-m", "ganzoo", "sample", "--num", "5"]).training_script_args == ["sample", "--num", "5"]
+    for index in range(5):
+        alone, together = (np.array(Image.open(f"{folder}/{index:05d}.png")) for folder in ("alone", "together"))
+        assert np.abs(alone.astype(int) - together).max() <= 1
+
+
 def test_sample_a_sheet(ok, inside, tiny_checkpoint):
     assert ok("sample", tiny_checkpoint, "--num", 6, "--seed", 0) == "samples/pipeline.png\n"
     first = Path("samples/pipeline.png").read_bytes()

@@ -481,6 +481,18 @@ def test_the_recipe_says_the_default_temperature(pipe, tmp_path):
     assert ganzoo.from_pretrained(tmp_path)(num_samples=8, seed=0).texts == expected
 
 
+def test_sampling_needs_no_recipe(pipe, tmp_path):
+    """Nor its absence: an unreadable one is of no weight. New checkpoints hold the temperature in their processor."""
+    pipe.save_pretrained(tmp_path / "old")
+    told = pipe.processor.informed(class_names=None, temperature=0.4)
+    TextPipeline(pipe.network, told).save_pretrained(tmp_path / "new")
+    for name, temperature in (("old", 1.0), ("new", 0.4)):
+        (tmp_path / name / "recipe.yaml").write_text("model: {family: of a newer version}\nnobody: knows\n")
+        expected = pipe(num_samples=4, seed=0, temperature=temperature).texts
+        assert ganzoo.from_pretrained(tmp_path / name)(num_samples=4, seed=0).texts == expected
+    assert "default_temperature" not in (tmp_path / "old" / "processor_config.json").read_text()
+
+
 @pytest.mark.parametrize("token", [-1, 10**9])
 def test_a_golden_file_with_tokens_that_do_not_exist(pipe, tmp_path, token):
     pipe.save_pretrained(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +15,29 @@ from ganzoo.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
+    from typing_extensions import Self
 
     from ganzoo.processors import Processor
 
 
 @click.command(name="sample")
 @click.argument("model")
-@click.option("--num", "num_samples", type=click.IntRange(1, 100_000), default=16, show_default=True, help="Samples.")
+@click.option(
+    "--num-samples",
+    "--num",
+    "num_samples",
+    type=click.IntRange(1, 100_000),
+    default=16,
+    show_default=True,
+    help="Samples.",
+)
 @click.option("--seed", type=click.IntRange(0), default=None, help="Seed of the first sample; sample i has seed + i.")
 @click.option(
-    "--labels", default=None, metavar="N,N,...", help="Classes, repeated in turn (class-conditional models)."
+    "--labels",
+    default=None,
+    metavar="N,N,...",
+    help="Classes by number or name, repeated in turn (class-conditional models).",
 )
 @click.option(
     "--truncation",
@@ -78,23 +92,7 @@ if TYPE_CHECKING:
     "printed.",
 )
 @click.option("--show", is_flag=True, help="Also show pictures, or waveforms, in the terminal.")
-def command(
-    model: str,
-    num_samples: int,
-    seed: int | None,
-    labels: str | None,
-    revision: str | None,
-    device: str | None,
-    output: Path | None,
-    show: bool,
-    stops: int | None,
-    frames: int | None,
-    by_class: bool,
-    direction: int | None,
-    neighbours: int | None,
-    data: str | None,
-    **options: Any,
-) -> None:
+def command(model: str, revision: str | None, device: str | None, **options: Any) -> None:
     """Draw samples from MODEL: a folder, a name from `ganzoo list`, or org/name[@revision] on the Hub.
 
     \b
@@ -106,68 +104,127 @@ def command(
     ganzoo sample dcgan-digits --num 8 --neighbours 5           are they copies? the nearest training pictures
     ganzoo sample wavegan-digits --num 8 --labels 3             samples/wavegan-digits/: a .wav each, overview.png
     ganzoo sample seqgan-coco --num 10 --prompt "a man"         sentences, printed
+    ganzoo sample my-animals --num 8 --labels cat,dog           classes by name, where the data had names
+
+    \b
+    torchrun --nproc-per-node 4 -m ganzoo sample MODEL --num-samples 1000 --seed 0
+    The processes share the work, and the first writes what one process would write. (torchrun takes --num for its own option
+    unless -- stands before -m.)
     """
+    from ganzoo.cli.processes import Processes
     from ganzoo.pipelines import load_pipeline
 
+    view, files, processes = View.taken(options), Files.taken(options), Processes.of_this_run()
     pipeline = load_pipeline(
-        model, fits=lambda found: found.command == "sample", wanted="GANPipeline", revision=revision, device=device
+        model,
+        fits=lambda found: found.command == "sample",
+        wanted="GANPipeline",
+        revision=revision,
+        device=processes.device(device),
     )
-    options = {name: value for name, value in options.items() if value is not None}
+    number, how = _how(model, pipeline, options)
+    name, make = view.name_and_maker()
+    if make is not None:
+        if processes.is_main:
+            path = files.output or Path("samples") / f"{_name(model)}-{name}"
+            make = partial(make, pipeline, number, **how)
+            _save_view(make, path, files.show, is_animated=name.endswith(".gif"))
+        return
+    if files.output is not None:
+        pipeline.processor.names_a_file(files.output)  # refuses a wrong ending before anything is drawn
+    samples = processes.sample(pipeline, number, **how)
+    if samples is not None:
+        files.write(model, pipeline.processor, samples)
+
+
+class _Taken:
+    """A part of the command's options."""
+
+    @classmethod
+    def taken(cls, options: dict[str, Any]) -> Self:
+        """Takes its own out of them."""
+        return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Files(_Taken):
+    """Where samples go.
+
+    Attributes:
+        output: A file or folder; None for the usual one.
+        show: Whether they are also shown in the terminal.
+    """
+
+    output: Path | None
+    show: bool
+
+    def write(self, model: str, processor: Processor, samples: Tensor) -> None:
+        """Samples in the network's space, (B, ...)."""
+        printed, output = processor.sample_file is None, self.output
+        if self.show or printed:
+            click.echo(processor.show(samples))
+        if output is None and not printed:
+            output = _default_output(model, processor)
+        if output is not None:
+            # Where the samples themselves are printed, they have the standard output to themselves.
+            for path in processor.save_samples(samples, output):
+                click.echo(str(path), err=printed)
+
+
+@dataclass(frozen=True)
+class View(_Taken):
+    """What is drawn in place of plain samples, if anything; the fields are options of the command."""
+
+    stops: int | None
+    frames: int | None
+    by_class: bool
+    direction: int | None
+    neighbours: int | None
+    data: str | None
+
+    def name_and_maker(self) -> tuple[str, Callable[..., Any] | None]:
+        """The end of the file's name, and what makes the sheet, or the animation's sheets, of (pipeline, number); None for
+        plain samples.
+
+        Raises:
+            UserError: Several are asked for, or an option without the one that it belongs to.
+        """
+        from ganzoo.exploring import class_grid, direction_strip, interpolate, neighbour_sheet
+
+        if self.data is not None and self.neighbours is None:
+            raise UserError("--data is of --neighbours: give both")
+        if self.frames is not None and self.stops is None:
+            raise UserError("--frames is of --interpolate: give both")
+        walk = partial(interpolate, stops=self.stops, frames=self.frames or 25)
+        beside = partial(
+            neighbour_sheet, neighbours=self.neighbours, data=None if self.data is None else {"path": self.data}
+        )
+        views = {
+            "--interpolate": (self.stops is not None, "walk.gif", walk),
+            "--grid-by-class": (self.by_class, "classes.png", class_grid),
+            "--direction": (
+                self.direction is not None,
+                f"direction-{self.direction}.png",
+                partial(direction_strip, index=self.direction),
+            ),
+            "--neighbours": (self.neighbours is not None, "neighbours.png", beside),
+        }
+        asked = [option for option, (is_asked, *_) in views.items() if is_asked]
+        if len(asked) > 1:
+            raise UserError(f"{' and '.join(asked)} are different pictures; ask for one at a time")
+        return views[asked[0]][1:] if asked else ("", None)
+
+
+def _how(model: str, pipeline: Any, options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """How many samples, and the arguments of the pipeline's `sample`, which has those that its task has."""
+    given = {name: value for name, value in options.items() if value is not None}
+    number = given.pop("num_samples")
     known = inspect.signature(pipeline.sample).parameters
-    if foreign := [f"--{name.replace('_', '-')}" for name in options if name not in known]:
+    if foreign := [f"--{name.replace('_', '-')}" for name in given if name not in known]:
         raise UserError(f"{model} makes {pipeline.processor.modality}, which has no {' and no '.join(foreign)}")
-    how = {"seed": seed, "labels": _parse_labels(labels), **options}
-    view = _view(stops, frames, by_class, direction, neighbours, data)
-    if view is not None:
-        name, make = view
-        path = output or Path("samples") / f"{_name(model)}-{name}"
-        return _save_view(partial(make, pipeline, num_samples, **how), path, show, is_animated=name.endswith(".gif"))
-    if output is not None:
-        pipeline.processor.names_a_file(output)  # refuses a wrong ending before anything is drawn
-    samples = pipeline.sample(num_samples, **how).samples
-
-    printed = pipeline.processor.sample_file is None
-    if show or printed:
-        click.echo(pipeline.processor.show(samples))
-    if output is None and not printed:
-        output = _default_output(model, pipeline.processor)
-    if output is not None:
-        # Where the samples themselves are printed, they have the standard output to themselves.
-        for path in pipeline.processor.save_samples(samples, output):
-            click.echo(str(path), err=printed)
-
-
-def _view(
-    stops: int | None,
-    frames: int | None,
-    by_class: bool,
-    direction: int | None,
-    neighbours: int | None,
-    data: str | None,
-) -> tuple[str, Callable[..., Any]] | None:
-    """The end of the file's name, and what makes the sheet, or the animation's sheets, of (pipeline, number); None for plain
-    samples."""
-    from ganzoo.exploring import class_grid, direction_strip, interpolate, neighbour_sheet
-
-    if data is not None and neighbours is None:
-        raise UserError("--data is of --neighbours: give both")
-    if frames is not None and stops is None:
-        raise UserError("--frames is of --interpolate: give both")
-    views = {
-        "--interpolate": stops and ("walk.gif", partial(interpolate, stops=stops, frames=frames or 25)),
-        "--grid-by-class": by_class and ("classes.png", class_grid),
-        "--direction": direction is not None
-        and (f"direction-{direction}.png", partial(direction_strip, index=direction)),
-        "--neighbours": neighbours
-        and (
-            "neighbours.png",
-            partial(neighbour_sheet, neighbours=neighbours, data=None if data is None else {"path": data}),
-        ),
-    }
-    asked = [name for name, view in views.items() if view]
-    if len(asked) > 1:
-        raise UserError(f"{' and '.join(asked)} are different pictures; ask for one at a time")
-    return views[asked[0]] if asked else None
+    if "labels" in given:
+        given["labels"] = _parse_labels(given["labels"], pipeline.processor.class_names or ())
+    return number, given
 
 
 def _save_view(make: Callable[[], Image | list[Image]], path: Path, show: bool, *, is_animated: bool) -> None:
@@ -192,10 +249,19 @@ def _default_output(model: str, processor: Processor) -> Path:
     return Path("samples") / (name if processor.one_file_each else f"{name}{processor.sample_file}")
 
 
-def _parse_labels(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
+def _parse_labels(text: str, names: tuple[str, ...]) -> list[int | str]:
+    """Classes separated by commas: what is a class's name is that class, what is not is a number."""
+    labels = [part.strip() for part in text.split(",")]
+    if names:
+        return [label if label in names or not label.isdecimal() else _number(label) for label in labels]
+    return [_number(label, text) for label in labels]
+
+
+def _number(label: str, text: str | None = None) -> int:
     try:
-        return [int(part) for part in text.split(",")]
+        return int(label)
     except ValueError:
-        raise UserError(f"--labels takes integers separated by commas, as in 3,7; not {text!r}") from None
+        raise UserError(
+            f"--labels takes integers separated by commas, as in 3,7; not {text or label!r}: the classes of this model have no "
+            "names"
+        ) from None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from ganzoo.data.cache import build_cache, read_cache
 from ganzoo.data.left_out import LeftOut
 from ganzoo.data.sources import open_source
-from ganzoo.errors import GanzooError
+from ganzoo.errors import GanzooError, UserError, did_you_mean, shorten
 from ganzoo.recipe.data import DataConfig
 
 if TYPE_CHECKING:
@@ -51,6 +52,24 @@ class ArrayDataset:
         if self.labels is None:
             return None
         return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
+
+    def numbered_as(self, class_names: Sequence[str] | None) -> ArrayDataset:
+        """The data with its classes numbered as these names are, such as a model's; itself where either has no names.
+
+        A folder's classes are numbered in the order of their names: with one more or one less, all that follow have others.
+
+        Raises:
+            UserError: A class of the data is not among them.
+        """
+        if not class_names or not self.class_names or self.labels is None or self.class_names == tuple(class_names):
+            return self
+        if unknown := [name for name in self.class_names if name not in class_names]:
+            raise UserError(
+                f"{self.description} has the class {shorten(unknown[0])}, which the model does not know."
+                f"{did_you_mean(unknown[0], class_names)}"
+            )
+        numbers = np.array([class_names.index(name) for name in self.class_names])
+        return replace(self, labels=numbers[self.labels], class_names=tuple(class_names))
 
     def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """Gathers samples, copying each once.

@@ -29,9 +29,10 @@ class Subject:
         """Whether each of the split's samples (N,) is told right.
 
         Raises:
-            UserError: The data has no labels.
+            UserError: The data has no labels, or a class that the classifier does not know.
         """
-        pipeline, real = self.request.pipeline, self.request.real
+        pipeline = self.request.pipeline
+        real = self.request.real.numbered_as(pipeline.processor.class_names)
         if real.labels is None:
             raise UserError(f"{real.description} has no labels to compare a classifier with")
         found = []

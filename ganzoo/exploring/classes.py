@@ -23,7 +23,7 @@ def class_grid(
     model: GANPipeline | str | Path,
     columns: int = 8,
     *,
-    labels: Sequence[int] | None = None,
+    labels: Sequence[int | str] | None = None,
     truncation: float | None = None,
     seed: int | None = None,
 ) -> Image.Image:
@@ -33,7 +33,7 @@ def class_grid(
     Args:
         model: A pipeline of pictures, or what `ganzoo.from_pretrained` takes.
         columns: Samples of each class.
-        labels: The classes, from the top; by default all.
+        labels: The classes, from the top, by number or name; by default all.
         truncation, seed: As of a pipeline's call; column i has the seed `seed + i`.
 
     Raises:
@@ -43,7 +43,7 @@ def class_grid(
     num_classes = pipeline.config.num_classes
     if num_classes is None:
         raise UserError("this model is unconditional: it has no classes to lay out")
-    rows = list(range(num_classes)) if labels is None else list(labels)
+    rows = list(range(num_classes)) if labels is None else list(pipeline.label_numbers(labels))
     if len(rows) > MAX_ROWS:
         raise UserError(f"{len(rows)} classes do not fit on one sheet; give up to {MAX_ROWS} labels")
     check_positive("columns", columns)

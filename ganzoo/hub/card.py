@@ -39,6 +39,7 @@ OWN_KEYS = (
 )
 
 MAX_SENTENCE = 300
+MAX_NAMES = 50
 
 _MARKER = re.compile(r"<!-- written by ganzoo[^>]*sha256:([0-9a-f]{64}) -->\s*\Z")
 
@@ -56,6 +57,7 @@ class CardData(BaseModel):
         family: Name of the family.
         words: What is said of its task and of its modality.
         num_classes: Classes that can be asked for; None for an unconditional model.
+        class_names: Their names by label, where the data has them.
         sampling_rate: Of audio: samples a second.
         paper_title: Title of the family's paper.
         paper: Its link.
@@ -85,6 +87,7 @@ class CardData(BaseModel):
     family: str
     words: CardWords
     num_classes: int | None = None
+    class_names: list[str] = Field(default_factory=list)
     sampling_rate: int | None = None
     paper_title: str = ""
     paper: str = ""
@@ -289,9 +292,17 @@ def _model(data: CardData) -> str:
     rows = [("Family", f"`{data.family}`"), ("Modality", data.words.modality)]
     rows += [("Paper", f"[{data.paper_title or data.paper}]({data.paper})")] if data.paper else []
     rows += [("Classes to ask for", conditional)] if data.words.asks_for_classes else []
+    rows += [("Names of the classes", _names(data.class_names))] if data.class_names else []
     rows += [("Sampling rate", f"{data.sampling_rate:,} Hz")] if data.sampling_rate else []
     rows += [(f"Parameters of the {role}", f"{count:,}") for role, count in data.parameters.items()]
     return _table(("", ""), rows)
+
+
+def _names(names: list[str]) -> str:
+    """As many as fit; `processor_config.json` has them all."""
+    plain = [one_line(name.replace("`", "'"), limit=60) for name in names[:MAX_NAMES]]
+    shown = ", ".join(f"{label} `{name}`" for label, name in enumerate(plain))
+    return shown if len(names) <= MAX_NAMES else f"{shown}, ... ({len(names):,} in `processor_config.json`)"
 
 
 def _training(data: CardData) -> str:

@@ -247,6 +247,7 @@ class Pipeline:
             # An image network with a spectrogram processor makes sound.
             words=self.card_words(self.processor),
             num_classes=self.config.num_classes,
+            class_names=list(self.processor.class_names or ()),
             sampling_rate=getattr(self.processor, "sampling_rate", None),
             paper_title=family.summary,
             paper=family.paper,

@@ -18,11 +18,24 @@ from ganzoo.processors import Processor
 
 @dataclass
 class ClassifierResult:
-    """Judgement of samples: `labels` (B,) int64, `probabilities` (B, num_classes), `features` (B, feature_dim)."""
+    """Judgement of samples.
+
+    Attributes:
+        labels: (B,) int64, the most probable class of each.
+        probabilities: (B, num_classes).
+        features: (B, feature_dim), the layer before the logits.
+        class_names: The classes by label, where the training data named them.
+    """
 
     labels: Tensor
     probabilities: Tensor
     features: Tensor
+    class_names: tuple[str, ...] | None = None
+
+    @property
+    def names(self) -> list[str] | None:
+        """The names of `labels`; None where the classes have none."""
+        return None if self.class_names is None else [self.class_names[label] for label in self.labels.tolist()]
 
 
 class ClassifierPipeline(Pipeline):
@@ -31,6 +44,7 @@ class ClassifierPipeline(Pipeline):
     Example:
         >>> classifier = ganzoo.from_pretrained("digit-classifier")
         >>> classifier("three.png").labels
+        >>> classifier("cat.png").names
     """
 
     @classmethod
@@ -71,7 +85,9 @@ class ClassifierPipeline(Pipeline):
         ]
         probabilities = torch.cat([output.logits for output in outputs]).float().softmax(dim=1).cpu()
         features = torch.cat([output.features for output in outputs]).float().cpu()
-        return ClassifierResult(probabilities.argmax(dim=1), probabilities, features)
+        return ClassifierResult(
+            probabilities.argmax(dim=1), probabilities, features, class_names=self.processor.class_names
+        )
 
 
 PIPELINE = ClassifierPipeline

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ganzoo.errors import UserError, one_line, shorten
+from ganzoo.errors import GanzooError, UserError, one_line, shorten
 from ganzoo.pipelines.base import CARD_SAMPLES, Pipeline
 from ganzoo.pipelines.drawing import check_positive, count_samples
-from ganzoo.pipelines.generation import GANPipeline, Samples
+from ganzoo.pipelines.generation import GANPipeline, Labels, Samples
 from ganzoo.utils.files import read_text, write_text
 from ganzoo.utils.terminal import PATIENCE, bar
 
@@ -43,7 +43,7 @@ class TextPipeline(GANPipeline):
         prompt: str | Sequence[str] | Tensor | None = None,
         num_samples: int | None = None,
         *,
-        labels: int | Sequence[int] | Tensor | None = None,
+        labels: Labels = None,
         max_length: int | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
@@ -65,8 +65,9 @@ class TextPipeline(GANPipeline):
                 (required). A list has one for each sample; a shorter one is repeated. A word that the model does not
                 know is read as its token for unknown words; a prompt of nothing else is refused.
             num_samples: How many; by default as many as latents, generators, prompts or labels are given, else 5.
-            labels: Class of every sample (an integer), or of each; a shorter list is repeated. Class-conditional models
-                draw it at random, from the sample's seed, when it is left out.
+            labels: Class of every sample, or of each: its number or, where the data named it (`processor.class_names`), its
+                name; a shorter list is repeated. Class-conditional models draw it at random, from the sample's seed, when it is
+                left out.
             max_length: Tokens of a sample at most, its beginning and its end included; by default the model's own limit.
             temperature: Divides the logits: below 1 the text is safer, above more varied, at 0 always the most probable
                 token. By default the one with which the checkpoint's published numbers were measured, else 1.
@@ -127,7 +128,7 @@ class TextPipeline(GANPipeline):
         num_samples: int | None = None,
         *,
         prompt: str | Sequence[str] | Tensor | None = None,
-        labels: int | Sequence[int] | Tensor | None = None,
+        labels: Labels = None,
         max_length: int | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
@@ -142,8 +143,7 @@ class TextPipeline(GANPipeline):
         Args:
             prompt: As in the call; for a model that answers also its ids as the data holds them, (B, max_prompt_length).
         """
-        listed = None if isinstance(prompt, str) else prompt
-        count = count_samples(num_samples, latents, generator, listed, labels, default=DEFAULT_SAMPLES)
+        count = count_samples(num_samples, latents, generator, prompt, labels, default=DEFAULT_SAMPLES)
         check_positive("batch_size", batch_size)
         length = self._length(max_length)
         how = self._how(temperature, top_k, top_p)
@@ -165,8 +165,14 @@ class TextPipeline(GANPipeline):
 
     @property
     def temperature(self) -> float:
-        """The default one: that of the numbers in the card, 1 without a recipe."""
-        return self.recipe.evaluation.temperature if self.recipe else 1.0
+        """The default one: that of the numbers in the card; 1 where nobody says it."""
+        if self.processor.default_temperature is not None:
+            return self.processor.default_temperature
+        try:
+            # Of checkpoints from before the processor held it.
+            return self.recipe.evaluation.temperature if self.recipe else 1.0
+        except GanzooError:
+            return 1.0  # sampling needs no recipe
 
     @property
     def example_prompts(self) -> list[str]:

@@ -24,7 +24,12 @@ def count_samples(num_samples: int | None, *given: Any, default: int = 1) -> int
         check_positive("num_samples", num_samples)
         return num_samples
     for argument in given:
-        if hasattr(argument, "__len__") and getattr(argument, "ndim", 1) and len(argument):
+        if (
+            not isinstance(argument, str)
+            and hasattr(argument, "__len__")
+            and getattr(argument, "ndim", 1)
+            and len(argument)
+        ):
             return len(argument)
     return default
 

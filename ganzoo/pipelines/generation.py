@@ -10,13 +10,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ganzoo.errors import UserError
+from ganzoo.errors import UserError, did_you_mean, shorten
 from ganzoo.hub.words import CardWords
 from ganzoo.networks.base import Generator
 from ganzoo.pipelines.base import CARD_SAMPLES, Pipeline
 from ganzoo.pipelines.drawing import check_positive, count_samples, sources_of
 from ganzoo.processors import Processor
 from ganzoo.utils.terminal import PATIENCE, bar
+
+# Classes of samples: one for all, or one for each.
+Labels = int | str | Sequence[int | str] | Tensor | None
 
 
 class Samples(NamedTuple):
@@ -61,7 +64,7 @@ class GANPipeline(Pipeline):
         self,
         num_samples: int | None = None,
         *,
-        labels: int | Sequence[int] | Tensor | None = None,
+        labels: Labels = None,
         truncation: float | None = None,
         seed: int | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -77,8 +80,9 @@ class GANPipeline(Pipeline):
 
         Args:
             num_samples: How many; by default as many as labels, latents or generators are given, else 1.
-            labels: Class of every sample (an integer), or of each; a shorter list is repeated. Class-conditional models
-                draw it at random, from the sample's seed, when it is left out.
+            labels: Class of every sample, or of each: its number or, where the data named it (`processor.class_names`), its
+                name; a shorter list is repeated. Class-conditional models draw it at random, from the sample's seed, when it is
+                left out.
             truncation: Cut of the latents' normal distribution, in standard deviations: 0.5 gives typical samples, 2
                 varied ones; None for no cut. Of generators with styles (stylegan2), the share that is left of a style's
                 distance from the mean style: 0.7 gives typical samples, 1 changes nothing, 0 gives the mean picture.
@@ -114,7 +118,7 @@ class GANPipeline(Pipeline):
         self,
         num_samples: int | None = None,
         *,
-        labels: int | Sequence[int] | Tensor | None = None,
+        labels: Labels = None,
         truncation: float | None = None,
         seed: int | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -149,7 +153,7 @@ class GANPipeline(Pipeline):
         self,
         count: int,
         *,
-        labels: int | Sequence[int] | Tensor | None = None,
+        labels: Labels = None,
         seed: int | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         latents: Tensor | None = None,
@@ -182,6 +186,34 @@ class GANPipeline(Pipeline):
             raise UserError(f"latents must have the shape {allowed}, not {tuple(latents.shape)}")
         return latents.detach().cpu(), random_labels
 
+    def label_numbers(self, labels: Any) -> Any:
+        """Labels with the names among them replaced by their classes' numbers; all else as it is.
+
+        Args:
+            labels: Of a call: a class's number or name, a list of them, or a tensor.
+
+        Raises:
+            UserError: There is no class of that name, or the classes have no names.
+        """
+        if isinstance(labels, str):
+            return self._class_number(labels)
+        if isinstance(labels, (list, tuple)):
+            return [self._class_number(label) if isinstance(label, str) else label for label in labels]
+        return labels
+
+    def _class_number(self, name: str) -> int:
+        names = self.processor.class_names
+        if self.config.num_classes is None:
+            raise UserError("this model is unconditional: it takes no labels")
+        if names is None:
+            raise UserError(
+                f"no class is called {shorten(name)}: this model's have no names; give integers from 0 to "
+                f"{self.config.num_classes - 1}"
+            )
+        if name not in names:
+            raise UserError(f"no class is called {shorten(name)}.{did_you_mean(name, names)}")
+        return names.index(name)
+
     def _labels(self, count: int, labels: Any, random_labels: Tensor | None) -> Tensor | None:
         num_classes = self.config.num_classes
         if num_classes is None:
@@ -190,6 +222,7 @@ class GANPipeline(Pipeline):
             return None
         if labels is None:
             return random_labels
+        labels = self.label_numbers(labels)
         try:
             values = torch.as_tensor(labels)
         except (RuntimeError, TypeError, ValueError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ganzoo.errors import CheckpointError, UserError, did_you_mean
 from ganzoo.processors.words import Words
@@ -41,10 +41,16 @@ class Processor(Exact):
     # What `decode` can give, first what a call gives unless it asks for something else.
     output_types: ClassVar[tuple[str, ...]] = ("pt",)
     words: ClassVar[Words] = Words()
+    # Fields that change no sample: the cache does not depend on them, and the file lacks those of which nothing is known.
+    remarks_only: ClassVar[tuple[str, ...]] = ("class_names",)
     # Field -> what its absence means in a `processor_config.json`: how data were made before the field was there.
     when_absent: ClassVar[Mapping[str, Any]] = {}
     # What `save_samples` writes, with its verb, and the ending of a file that holds all of it.
     written: ClassVar[tuple[str, str]] = ("samples are", "")
+
+    class_names: tuple[str, ...] | None = Field(
+        None, min_length=1, max_length=100_000, description="The classes by label, where the data names them."
+    )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str = "processor") -> Processor:
@@ -93,6 +99,15 @@ class Processor(Exact):
     def fitted(self, raws: Iterable[Any]) -> Self:
         """The processor with what it has to learn from the training data, such as statistics; mostly itself."""
         return self
+
+    def informed(self, *, class_names: tuple[str, ...] | None, temperature: float) -> Self:
+        """The processor with what sampling should know of the training.
+
+        Args:
+            class_names: The classes of a conditional model or a classifier by label, None where they have no names.
+            temperature: At which text is measured.
+        """
+        return self.revised(class_names=class_names) if class_names else self
 
     def encode(self, raw: Any) -> np.ndarray:
         """Turns one raw sample into an array of `sample_shape` and `storage_dtype`."""
@@ -155,10 +170,14 @@ class Processor(Exact):
 
     def fingerprint(self) -> str:
         """Two processors with one fingerprint encode alike; part of the data cache's key."""
-        return self.to_json()
+        return self._json(exclude={*self.remarks_only})
 
     def to_json(self) -> str:
-        return json.dumps({"processor_type": self.processor_type, **self.model_dump(mode="json")}, indent=2) + "\n"
+        return self._json(exclude={name for name in self.remarks_only if getattr(self, name) is None})
+
+    def _json(self, *, exclude: set[str]) -> str:
+        values = {"processor_type": self.processor_type, **self.model_dump(mode="json", exclude=exclude)}
+        return json.dumps(values, indent=2) + "\n"
 
     def save_pretrained(self, folder: str | Path) -> None:
         write_bytes(Path(folder) / PROCESSOR_FILE, self.to_json().encode())

@@ -86,6 +86,8 @@ class TextProcessor(Processor):
         lists_settings=True,
     )
 
+    remarks_only: ClassVar[tuple[str, ...]] = ("class_names", "default_temperature")
+
     vocab_size: int = Field(ge=2, le=MAX_VOCAB, description="Tokens of the vocabulary.")
     max_length: int = Field(ge=1, le=4096, description="Tokens of a sample at most, the end included.")
     max_prompt_length: int = Field(0, ge=0, le=4096, description="Tokens of a separate prompt; 0 for none.")
@@ -94,6 +96,13 @@ class TextProcessor(Processor):
     pad_token_id: int | None = Field(None, ge=0, description="Fills up after the end; null for fixed length.")
     tokenizer_sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="Checksum of tokenizer.json; null for token ids without texts."
+    )
+
+    default_temperature: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="Divides the logits unless a call says otherwise: that of the published numbers.",
     )
 
     _tokenizer_json: str | None = PrivateAttr(None)
@@ -220,8 +229,13 @@ class TextProcessor(Processor):
                 raise UserError(str(error)) from None
         return revised
 
+    def informed(self, *, class_names: tuple[str, ...] | None, temperature: float) -> TextProcessor:
+        return (
+            super().informed(class_names=class_names, temperature=temperature).revised(default_temperature=temperature)
+        )
+
     def difference(self, other: Processor) -> str | None:
-        names = [name for name in type(self).model_fields if name != "tokenizer_sha256"]
+        names = [name for name in type(self).model_fields if name not in ("tokenizer_sha256", *self.remarks_only)]
         for name in names:
             own, others = getattr(self, name), getattr(other, name, None)
             if own != others:

@@ -204,7 +204,7 @@ class WaveformProcessor(Processor):
     def fingerprint(self) -> str:
         from ganzoo.sound.spectral import RESAMPLING
 
-        return f"{self.to_json()}resampled: {RESAMPLING}"
+        return f"{super().fingerprint()}resampled: {RESAMPLING}"
 
     def normalize(self, stored: torch.Tensor) -> torch.Tensor:
         """int16 (B, C, length) -> float32 in [-1, 1]."""

@@ -48,6 +48,9 @@ def build_trainer(recipe: Recipe, device: torch.device, world: World | None = No
             raise UserError(
                 f"the model has num_classes={config.num_classes}, but the data has {dataset.num_classes} classes"
             )
+    # The recipe may name classes that the data only counts.
+    names = dataset.class_names if config.num_classes and "class_names" not in recipe.data.processor else None
+    processor = processor.informed(class_names=names, temperature=recipe.evaluation.temperature)
     # One seed in all processes: they start from the same weights.
     seed_device(device, mix(recipe.training.seed, "init"))
     configs = {role: config.packed(recipe.packing) if role == "discriminator" else config for role in family.networks}
