@@ -170,7 +170,8 @@ def test_processes_share_the_samples(ok, inside, conditional):
     done = subprocess.run([*command, "--output", "together"], **process)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [f"together/{index:05d}.png" for index in range(5)]  # the first speaks for both
-    assert parse_args(["--", "-m", "ganzoo", "sample", "--num", "5"]).training_script_args == ["sample", "--num", "5"]
+    read = parse_args(["-m", "--", "ganzoo", "sample", "--num", "5"])
+    assert (read.module, read.training_script, read.training_script_args) == (True, "ganzoo", ["sample", "--num", "5"])
     for index in range(5):
         alone, together = (np.array(Image.open(f"{folder}/{index:05d}.png")) for folder in ("alone", "together"))
         assert np.abs(alone.astype(int) - together).max() <= 1

@@ -108,8 +108,8 @@ def command(model: str, revision: str | None, device: str | None, **options: Any
 
     \b
     torchrun --nproc-per-node 4 -m ganzoo sample MODEL --num-samples 1000 --seed 0
-    The processes share the work, and the first writes what one process would write. (torchrun takes --num for its own option
-    unless -- stands before -m.)
+    The processes share the work, and the first writes what one process would write. (--num works too after `-m -- ganzoo`:
+    torchrun has options that begin so.)
     """
     from ganzoo.cli.processes import Processes
     from ganzoo.pipelines import load_pipeline
