@@ -22,8 +22,8 @@ benchmark: $(INSTALLED)  ## Speed beside a plain loop, loading times; writes ben
 	$(BIN)/python benchmarks/train_dcgan.py
 	$(BIN)/python benchmarks/loading.py
 
-catalogue: $(INSTALLED)  ## Rebuild hub/catalogue.json from the checkpoint folders.
-	$(BIN)/python -c "from pathlib import Path; from ganzoo.hub import write_catalogue; write_catalogue(Path('hub'))"
+catalogue: $(INSTALLED)  ## Rebuild hub/catalogue.json, with the SHA-256 of every file, from the checkpoint folders.
+	$(BIN)/python -c "from pathlib import Path; from ganzoo.hub.index import write_catalogue; write_catalogue(Path('hub'))"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

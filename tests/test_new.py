@@ -13,6 +13,7 @@ import pytest
 from places import ROOT
 
 from ganzoo.cli import run
+from ganzoo.version import DISTRIBUTION
 
 every_modality = pytest.mark.parametrize("modality", ["image", "audio", "text"])
 
@@ -153,6 +154,7 @@ def test_a_package_is_found_by_its_entry_point_and_accepted(tmp_path, monkeypatc
         "src/ganzoo_my_gan/my_gan.py",
         "recipes/my-gan.yaml",
     }
+    assert f'dependencies = ["{DISTRIBUTION}>=' in (package / "pyproject.toml").read_text(encoding="utf-8")
     assert not [path for path in files_below(package) if "$" in (package / path).read_text(encoding="utf-8")]
     install(package, tmp_path / "site")
     outcomes = run_generic_suite("my-gan", checkout=ROOT, path=[tmp_path / "site"])
