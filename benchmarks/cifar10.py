@@ -29,7 +29,7 @@ from timing import environment
 
 import ganzoo
 from ganzoo.embedders.base import Embedder, Embedding
-from ganzoo.embedders.names import get_embedder
+from ganzoo.embedders.opening import get_embedder
 from ganzoo.errors import GanzooError
 from ganzoo.recipe.reading import load_recipe
 

@@ -13,7 +13,7 @@ from ganzoo.embedders.clap import ClapEmbedder
 from ganzoo.embedders.classifier import ClassifierEmbedder
 from ganzoo.embedders.listening import fit_waveforms, listening_features, listening_mel
 from ganzoo.embedders.log_mel import LogMelEmbedder
-from ganzoo.embedders.names import get_embedder
+from ganzoo.embedders.opening import get_embedder
 from ganzoo.embedders.validation import check_samples
 from ganzoo.errors import GanzooError, NotFoundError, UserError
 from ganzoo.metrics import (

@@ -11,7 +11,7 @@ from torch import nn
 import ganzoo
 from ganzoo.embedders.base import Embedding
 from ganzoo.embedders.classifier import ClassifierEmbedder
-from ganzoo.embedders.names import get_embedder
+from ganzoo.embedders.opening import get_embedder
 from ganzoo.embedders.pixels import PixelEmbedder, fit_images
 from ganzoo.errors import MissingPackageError, NotFoundError, UserError
 from ganzoo.metrics import (

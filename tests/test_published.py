@@ -77,7 +77,7 @@ def test_dcgan_mnist_draws_all_ten_digits_in_fair_shares():
 
 def test_dcgan_mnist_draws_fair_shares_today():
     """Measured again, on fewer samples: 2,000 samples put a class's share within about 2 points of the truth."""
-    from ganzoo.embedders.names import get_embedder
+    from ganzoo.embedders.opening import get_embedder
     from ganzoo.metrics import class_balance, embed_samples
 
     pipe = ganzoo.from_pretrained("dcgan-mnist")

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from ganzoo.data import load_data
-from ganzoo.embedders.classifier import ChannelwiseEmbedder, ClassifierEmbedder
-from ganzoo.embedders.names import get_embedder
+from ganzoo.embedders.channels import ChannelwiseEmbedder
+from ganzoo.embedders.classifier import ClassifierEmbedder
+from ganzoo.embedders.opening import get_embedder
 from ganzoo.errors import NotFoundError, UserError
 from ganzoo.metrics.evaluate import evaluate_samples
 from ganzoo.processors import ImageProcessor

@@ -51,7 +51,9 @@ def command(recipe: str, overrides: tuple[str, ...], output: Path | None, resume
         click.echo(str(MetricResult(**record)))
     click.echo(f"model:  {run.folder / 'pipeline'}   (ganzoo sample {run.folder / 'pipeline'})")
     click.echo(f"report: {run.folder / 'report.html'}")
-    return 0
+    if run.not_measured and quiet:  # otherwise it has been said
+        click.echo(f"ganzoo: {run.not_measured}", err=True)
+    return 1 if run.not_measured else 0
 
 
 def _announce(recipe: Recipe) -> None:

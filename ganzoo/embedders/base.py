@@ -5,13 +5,20 @@ A number means nothing without its embedder, so every embedder has a name and ev
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ganzoo.utils.finding import Kind
+
 if TYPE_CHECKING:
     pass
+
+
+EMBEDDERS = Kind("embedder", "ganzoo.embedders", "EMBEDDER")
 
 
 class Embedding(NamedTuple):
@@ -41,3 +48,15 @@ class Embedder(Protocol):
 
 def _device(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
+
+
+@dataclass(frozen=True)
+class EmbedderKind:
+    """How an embedder is made.
+
+    Attributes:
+        open: `(source, sampling_rate)`: what follows the name and a colon (empty where nothing does), and the rate in Hz of the
+            waveforms that it is to hear, or None.
+    """
+
+    open: Callable[[str, int | None], Embedder]

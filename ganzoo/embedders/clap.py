@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganzoo.embedders.base import Embedding
+from ganzoo.embedders.base import EmbedderKind, Embedding
 from ganzoo.embedders.listening import to_mono
 from ganzoo.errors import GanzooError
 from ganzoo.sound.spectral import resample
@@ -65,3 +65,8 @@ class ClapEmbedder:
         device = next(self.network.parameters()).device
         encoded = self.network["encoder"](input_features=inputs["input_features"].to(device)).pooler_output
         return Embedding(F.normalize(self.network["projection"](encoded).float(), dim=1), None)
+
+
+EMBEDDER = EmbedderKind(
+    lambda source, sampling_rate: ClapEmbedder(source or CLAP_REPOSITORY, sampling_rate=sampling_rate)
+)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from ganzoo.checkpoints.checkpoint import load_network, read_processor
+from ganzoo.checkpoints.repository import open_repository
 from ganzoo.embedders.base import Embedding, _device
 from ganzoo.embedders.pixels import fit_images
-from ganzoo.embedders.validation import check_images
 from ganzoo.errors import UserError
+from ganzoo.networks.base import Classifier, GANModel
 
 if TYPE_CHECKING:
     from ganzoo.processors import Processor
-
-
-MAX_CLASSES = 100_000
 
 
 class ClassifierEmbedder:
@@ -62,35 +62,17 @@ class ClassifierEmbedder:
         return fit_waveforms(waveforms, self.sampling_rate or self.processor.sampling_rate, self.processor)
 
 
-class ChannelwiseEmbedder:
-    """Every channel of a picture seen by itself, as a grey picture: the judge of StackedMNIST.
+def load_classifier(source: str | Path, sampling_rate: int | None = None) -> ClassifierEmbedder:
+    """The embedder of a classifier's checkpoint: a folder, a name of the catalogue, or `org/name` on the Hub.
 
-    The features are those of the channels beside each other; a class is a combination of theirs, so that three digits make a
-    thousand. It counts as its channels' numbers do: the first has the highest place.
+    Raises:
+        NotFoundError: There is no such checkpoint.
+        UserError: It holds something other than a classifier.
     """
-
-    def __init__(self, embedder: ClassifierEmbedder) -> None:
-        self.embedder = embedder
-        self.name = f"channels:{embedder.name}"
-
-    def to(self, device: str | torch.device) -> ChannelwiseEmbedder:
-        """Moves the network; returns itself."""
-        self.embedder.to(device)
-        return self
-
-    def __call__(self, images: Tensor) -> Embedding:
-        """Maps uint8 images `(B, C, H, W)` to features `(B, C * D)` and probabilities `(B, K ** C)`.
-
-        Raises:
-            UserError: So many channels that their combinations cannot be counted.
-        """
-        channels = check_images(images).shape[1]
-        found = self.embedder(images.flatten(0, 1)[:, None])
-        features = found.features.view(len(images), -1)
-        classes = found.probabilities.shape[1]
-        if classes**channels > MAX_CLASSES:
-            raise UserError(f"{channels} channels of {classes} classes each make more than {MAX_CLASSES:,} classes")
-        joint, *others = found.probabilities.view(len(images), channels, classes).unbind(dim=1)
-        for probabilities in others:
-            joint = (joint[:, :, None] * probabilities[:, None, :]).flatten(1)
-        return Embedding(features, joint)
+    repository = open_repository(source)
+    network, processor = load_network(repository, GANModel), read_processor(repository)
+    if not isinstance(network, Classifier):
+        raise UserError(f"{str(source)!r} holds a {type(network).__name__}; an embedder must be a classifier")
+    # A folder's own name, not its path: the name is published with the numbers.
+    name = Path(source).resolve().name if Path(source).is_dir() else str(source)
+    return ClassifierEmbedder(network, processor, name, sampling_rate=sampling_rate)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ganzoo.embedders.base import Embedding, _device
+from ganzoo.embedders.base import EmbedderKind, Embedding, _device
 from ganzoo.embedders.pixels import fit_images
 from ganzoo.embedders.validation import check_images
 from ganzoo.errors import GanzooError, require
@@ -65,3 +65,6 @@ class InceptionEmbedder:
         height, width = check_images(images).shape[2:]
         features, logits = self.network(fit_images(images, 3, height, width).to(_device(self.network)))
         return Embedding(features, logits.softmax(dim=1))
+
+
+EMBEDDER = EmbedderKind(lambda source, sampling_rate: InceptionEmbedder())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganzoo.embedders.base import Embedding
+from ganzoo.embedders.base import EmbedderKind, Embedding
 from ganzoo.embedders.listening import listening_features
+from ganzoo.errors import UserError
 
 
 class LogMelEmbedder:
@@ -27,3 +28,12 @@ class LogMelEmbedder:
         """Maps int16 waveforms `(B, C, L)` to features `(B, 256)`, in nats."""
         spectrograms = listening_features(waveforms, self.sampling_rate)
         return Embedding(F.adaptive_avg_pool2d(spectrograms[:, None], self.size).flatten(1), None)
+
+
+def _open(source: str, sampling_rate: int | None) -> LogMelEmbedder:
+    if sampling_rate is None:
+        raise UserError("the embedder 'log-mel' must be told the sampling rate of what it hears")
+    return LogMelEmbedder(sampling_rate)
+
+
+EMBEDDER = EmbedderKind(_open)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from ganzoo.embedders.base import Embedding
+from ganzoo.embedders.base import EmbedderKind, Embedding
 from ganzoo.embedders.validation import check_images
 from ganzoo.errors import UserError
 
@@ -52,3 +52,6 @@ def fit_images(images: Tensor, channels: int, height: int, width: int) -> Tensor
     if values.shape[2:] != (height, width):
         values = interpolate(values, (height, width), mode="bilinear", align_corners=False, antialias=True)
     return values.round().to(torch.uint8).expand(-1, channels, -1, -1)
+
+
+EMBEDDER = EmbedderKind(lambda source, sampling_rate: PixelEmbedder())

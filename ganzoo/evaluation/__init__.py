@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.evaluation.base import EVALUATIONS, evaluation_of
+from ganzoo.evaluation.checking import check_evaluation
 from ganzoo.evaluation.request import Request
 from ganzoo.pipelines import Pipeline, from_pretrained
 from ganzoo.recipe.data import data_config
@@ -39,8 +40,9 @@ def evaluate(
         num_samples: Generated samples, or copied clips. Of a larger split the first `num_samples` pictures are taken, of
             sound as many at random; real sentences are always the whole split.
         data: The `data` section of a recipe, e.g. `{"path": "../mnist"}`; its keys go over those of the recipe.
-        split: Split of the data to compare with; if it is left out and the data has no such split as the recipe names,
-            the training split.
+        split: Split of the data to compare with. If it is left out, the recipe's; of other data, or where the recipe leaves it
+            open, the test split, else what the recipe holds out, else (there being no other) the training split. Every result
+            says which it was.
         embedder: Of pictures: `"pixels"`, `"inception"`; of sound: `"log-mel"`, `"clap"`; of both a classifier checkpoint,
             or an `Embedder`.
         temperature: Of text: divides the logits, for the samples and for the likelihoods alike.
@@ -61,8 +63,8 @@ def evaluate(
         data=data_config(recipe.data if recipe else None, data),
         metrics=(metrics,) if isinstance(metrics, str) else tuple(metrics or settings.metrics),
         num_samples=num_samples if num_samples is not None else settings.num_samples,
-        split=split,
-        default_split=settings.split,
+        # The recipe's split is one of the recipe's data.
+        split=split if split is not None or data is not None else settings.split,
         embedder=embedder if embedder is not None else settings.embedder,
         temperature=temperature if temperature is not None else settings.temperature,
         seed=seed if seed is not None else settings.seed,
@@ -72,4 +74,4 @@ def evaluate(
     return evaluation_of(pipeline.network.task, pipeline.processor.modality)(request)
 
 
-__all__ = ["EVALUATIONS", "evaluate"]
+__all__ = ["EVALUATIONS", "check_evaluation", "evaluate"]

@@ -83,7 +83,7 @@ class Subject:
 
     @cached_property
     def embedder(self) -> Embedder:
-        from ganzoo.embedders.names import get_embedder
+        from ganzoo.embedders.opening import get_embedder
 
         return get_embedder(self.request.embedder or "log-mel", sampling_rate=self.sampling_rate)
 

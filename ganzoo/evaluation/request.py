@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ganzoo.pipelines import Pipeline
 
 
+TEST = "test"
+
+
 @dataclass(frozen=True)
 class Request:
     """One evaluation.
@@ -25,8 +28,7 @@ class Request:
         data: Where the real data is from.
         metrics: Names of metrics; empty for those of the modality.
         num_samples: Generated samples.
-        split: The split that was asked for, or None.
-        default_split: The one to take then; if the data has none of that name, the training split.
+        split: The split to compare with; None for the test split, else what is held out, else the training split.
         embedder: Of pictures or sound; None for the samples themselves.
         temperature: Of text.
         seed: Of the first sample.
@@ -39,7 +41,6 @@ class Request:
     metrics: tuple[str, ...]
     num_samples: int
     split: str | None
-    default_split: str
     embedder: str | Embedder | None
     temperature: float
     seed: int
@@ -51,14 +52,9 @@ class Request:
         """The real samples to compare with.
 
         Raises:
-            UserError: There are none.
+            NotFoundError: The data has no such split; says which it has.
         """
-        try:
-            return self.load(self.split or self.default_split)
-        except NotFoundError:
-            if self.split is not None or self.default_split == self.data.split:
-                raise
-            return self.load(self.data.split)
+        return self.load(self.split if self.split is not None else default_split(self.data))
 
     @property
     def has_floor(self) -> bool:
@@ -87,3 +83,14 @@ class Request:
             "torch_version": str(torch.__version__),
         }
         return MetricResult(name=name, value=value, **{**common, **protocol})
+
+
+def default_split(data: DataConfig) -> str:
+    """The split that a recipe compares with when it does not say one."""
+    from ganzoo.data import open_source
+    from ganzoo.data.sources import HOLDOUT
+
+    try:
+        return open_source(data, TEST).split
+    except NotFoundError:
+        return HOLDOUT if data.holdout else data.split

@@ -50,7 +50,7 @@ def neighbour_sheet(
         NotFoundError: There is no such data.
     """
     from ganzoo.data import load_data
-    from ganzoo.embedders.names import get_embedder
+    from ganzoo.embedders.opening import get_embedder
     from ganzoo.metrics.evaluate import embed_samples
     from ganzoo.metrics.nearest import nearest_indices
     from ganzoo.recipe.data import data_config

@@ -4,7 +4,7 @@ from ganzoo.embedders.base import Embedder as Embedder
 from ganzoo.embedders.base import Embedding as Embedding
 from ganzoo.embedders.classifier import ClassifierEmbedder as ClassifierEmbedder
 from ganzoo.embedders.inception import InceptionEmbedder as InceptionEmbedder
-from ganzoo.embedders.names import get_embedder as get_embedder
+from ganzoo.embedders.opening import get_embedder as get_embedder
 from ganzoo.embedders.pixels import PixelEmbedder as PixelEmbedder
 from ganzoo.embedders.pixels import fit_images as fit_images
 from ganzoo.metrics.classes import ClassBalance as ClassBalance

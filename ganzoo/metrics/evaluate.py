@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ganzoo.embedders.base import Embedder, Embedding
-from ganzoo.embedders.names import get_embedder
+from ganzoo.embedders.opening import get_embedder
 from ganzoo.embedders.validation import check_samples
 from ganzoo.errors import UserError
 from ganzoo.metrics.metric import METRICS, Choices, Measurement, Metric, choose, result_of

@@ -157,7 +157,11 @@ class EvaluationConfig(Section):
         "classifier checkpoint such as 'digit-classifier'.",
     )
     num_samples: int = Field(10_000, ge=2, le=10_000_000, description="Generated samples.")
-    split: str = Field("test", description="Split of the data to compare with.")
+    split: str | None = Field(
+        None,
+        description="Split of the data to compare with; null for the test split, else what data.holdout keeps back, else (there "
+        "being no other) the training split.",
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of the generated samples.")
     every: Positive | None = Field(None, description="Also measure during the run, every so many steps; null for no.")
     temperature: float = Field(

@@ -12,6 +12,7 @@ from ganzoo.checkpoints.checkpoint import load_network, read_network_config, rea
 from ganzoo.checkpoints.repository import Repository, open_repository
 from ganzoo.data import load_data, open_source
 from ganzoo.errors import UserError
+from ganzoo.evaluation import check_evaluation
 from ganzoo.networks.config import GANConfig
 from ganzoo.objectives import build_objective
 from ganzoo.processors import Processor
@@ -31,6 +32,7 @@ def build_trainer(recipe: Recipe, device: torch.device, world: World | None = No
         NotFoundError, CheckpointError: What is wrong with that checkpoint.
     """
     world = world or World()
+    check_evaluation(recipe)  # before hours, and before data are read
     values = dict(recipe.model)
     family = get_family(values.pop("family"))
     checkpoint = open_repository(recipe.init) if recipe.init else None
@@ -40,6 +42,7 @@ def build_trainer(recipe: Recipe, device: torch.device, world: World | None = No
         config, processor = family.config.from_source(values, limited, recipe.data.processor)
     else:
         config, processor = _published(checkpoint, family, values, recipe.data.processor)
+    check_evaluation(recipe, processor)
     dataset = load_data(recipe.data, processor)
     if config.num_classes is not None:
         if dataset.labels is None:

@@ -52,6 +52,7 @@ class TrainingRun:
         step: Steps done.
         finished: False if a signal ended it early (its checkpoint is saved; resume goes on).
         warnings: Warnings that were given.
+        not_measured: Why the finished model could not be measured, or None; it is saved all the same.
     """
 
     folder: Path
@@ -60,6 +61,7 @@ class TrainingRun:
     step: int = 0
     finished: bool = True
     warnings: list[str] = field(default_factory=list)
+    not_measured: str | None = None
 
 
 def train(
@@ -125,6 +127,7 @@ class RunLoop:
         self._held: dict[str, ArrayDataset] = {}
         self.bar: ProgressBar | None = None
         self.seconds = 0.0
+        self.not_measured: str | None = None
 
     def run(self) -> TrainingRun:
         self.prepare()
@@ -328,6 +331,7 @@ class RunLoop:
         if self.world.is_main and not interrupted:
             if self.recipe.evaluation.metrics or not self.family.is_gan:
                 run.metrics = pipeline.metrics = self._evaluate(pipeline)
+                run.not_measured = self.not_measured
             with new_folder(self.folder / PIPELINE_FOLDER) as folder:
                 pipeline.save_pretrained(folder)
         self._end("interrupted" if interrupted else "finished")
@@ -369,8 +373,10 @@ class RunLoop:
             results = [result.to_dict() for result in evaluate(pipeline, progress=not self.quiet)]
         except GanzooError as error:
             # Hours of training must not be lost to a missing split or embedder.
-            self._warn(f"not measured: {error}. The model is saved all the same; see ganzoo evaluate --help")
+            self.not_measured = f"not measured: {error}. The model is saved all the same; see ganzoo evaluate --help"
+            self._warn(self.not_measured)
             return []
+        self.not_measured = None
         self.trackers.log({"event": "evaluation", "step": self.trainer.step, "metrics": results})
         return results
 

@@ -11,7 +11,7 @@ from ganzoo.metrics.records import MetricResult
 
 def _frechet_audio_distance(subject: Any) -> MetricResult:
     """The Fréchet distance over CLAP, whatever the other metrics are measured by (Kilgour et al., 2019, used VGGish)."""
-    from ganzoo.embedders.names import get_embedder
+    from ganzoo.embedders.opening import get_embedder
     from ganzoo.metrics.evaluate import evaluate_samples
 
     request = subject.request

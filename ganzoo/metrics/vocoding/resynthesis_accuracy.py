@@ -13,7 +13,7 @@ from ganzoo.metrics.records import MetricResult
 
 def _resynthesis_accuracy(copies: Any) -> MetricResult:
     """Whether a classifier still hears what was said: its accuracy on the copies, beside that on the originals."""
-    from ganzoo.embedders.names import get_embedder
+    from ganzoo.embedders.opening import get_embedder
     from ganzoo.metrics.evaluate import embed_samples
 
     labels, request = copies.labels, copies.request
