@@ -73,7 +73,7 @@ class TextGANConfig(GANConfig):
         Args:
             overrides: The recipe's `data.processor`: tokenizer, lowercase, min_count, max_vocab.
         """
-        from ganzoo.processors.text import fit_text_processor
+        from ganzoo.processors.fitting import fit_text_processor
 
         values = dict(values)
         if source.vocab_size is not None:

@@ -109,6 +109,11 @@ class Processor(Exact):
         """
         return self.revised(class_names=class_names) if class_names else self
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was decided when it was made from data, in sentences: a run tells them."""
+        return ()
+
     def encode(self, raw: Any) -> np.ndarray:
         """Turns one raw sample into an array of `sample_shape` and `storage_dtype`."""
         raise NotImplementedError

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from ganzoo.errors import CheckpointError, UserError, one_line, shorten
 from ganzoo.processors.base import Processor
-from ganzoo.processors.tokenizer import (
-    MAX_VOCAB,
-    TokenizerOptions,
-    explained,
-    load_tokenizer,
-    make_tokenizer,
-    read_tokenizer_files,
-    vocab_size,
-)
+from ganzoo.processors.tokenizer import MAX_VOCAB, explained, load_tokenizer, read_tokenizer_files, vocab_size
+from ganzoo.processors.vocabulary import LEARNED, TokenizerOptions, unit_of
 from ganzoo.processors.words import Words
 from ganzoo.utils.files import write_text
 from ganzoo.utils.layout import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
-from ganzoo.utils.validation import explain
 
 if TYPE_CHECKING:
     import torch
@@ -37,10 +29,7 @@ if TYPE_CHECKING:
 
     from ganzoo.utils.files import Files
 
-# What `max_length` is at most when it is taken from the data.
-LONGEST_BY_DEFAULT = 64
 _ROLES = ("bos", "eos", "pad")
-_BATCH = 10_000
 
 
 @dataclass
@@ -96,6 +85,9 @@ class TextProcessor(Processor):
     pad_token_id: int | None = Field(None, ge=0, description="Fills up after the end; null for fixed length.")
     tokenizer_sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="Checksum of tokenizer.json; null for token ids without texts."
+    )
+    unit: Literal["word", "whitespace", "character", "bpe", "pretrained"] = Field(
+        "word", description="What a token is; checkpoints from before there was a choice do not say."
     )
 
     default_temperature: float | None = Field(
@@ -171,8 +163,25 @@ class TextProcessor(Processor):
 
     @property
     def _unknown(self) -> str | None:
-        """The token of words that the vocabulary lacks."""
-        return getattr(self.backend.model, "unk_token", None)
+        """The token of words that the vocabulary lacks; None where bytes stand in for them, or without a tokenizer."""
+        return None if self.backend is None else getattr(self.backend.model, "unk_token", None)
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether there is no text that the vocabulary lacks."""
+        return self.backend is not None and self._unknown is None
+
+    @property
+    def counted(self) -> tuple[str, bool]:
+        """What metrics of sentences count, and whether they see letters without their case."""
+        words = unit_of(self.unit).words
+        normalizer = None if self.backend is None else self.backend.normalizer
+        return words, words == "nltk" or (normalizer is not None and normalizer.normalize_str("A") == "a")
+
+    @cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """What a fit has decided; it is not stored, and no part of what makes two processors equal."""
+        return ()
 
     def _check_tokenizer(self) -> None:
         size = vocab_size(self.backend)
@@ -217,8 +226,11 @@ class TextProcessor(Processor):
         """A copy with some fields changed; options of the fit (`tokenizer`, `min_count`, ...) are behind it and change nothing.
 
         Raises:
-            UserError: One sentence that lists every wrong key.
+            UserError: One sentence that lists every wrong key, or the tokenizer cannot be another.
         """
+        wanted = overrides.get("tokenizer")
+        if wanted in LEARNED and wanted != self.unit:
+            raise UserError(f"the model reads by '{self.unit}', which data.processor.tokenizer={wanted} cannot change")
         changed = {name: value for name, value in overrides.items() if name not in TokenizerOptions.model_fields}
         revised = self.from_dict({**self.model_dump(), **changed})
         if self._tokenizer_json is not None:
@@ -235,7 +247,7 @@ class TextProcessor(Processor):
         )
 
     def difference(self, other: Processor) -> str | None:
-        names = [name for name in type(self).model_fields if name not in ("tokenizer_sha256", *self.remarks_only)]
+        names = [name for name in type(self).model_fields if name not in ("tokenizer_sha256", "unit", *self.remarks_only)]
         for name in names:
             own, others = getattr(self, name), getattr(other, name, None)
             if own != others:
@@ -275,7 +287,7 @@ class TextProcessor(Processor):
         if not isinstance(text, str):
             raise UserError(f"a prompt is a text, not {shorten(text)}")
         ids = self._ids(text)
-        if ids and self.backend is not None and self._unknown is not None:
+        if ids and self._unknown is not None:
             unknown = self.backend.token_to_id(self._unknown)
             if all(id == unknown for id in ids):
                 raise UserError(
@@ -398,69 +410,6 @@ class TextProcessor(Processor):
             target = target / "samples.txt"
         write_text(target, self.show(samples) + "\n")
         return [target]
-
-
-def fit_text_processor(
-    texts: Iterable[str | tuple[str, str]],
-    *,
-    max_length: int | None = None,
-    max_prompt_length: int | None = None,
-    **options: Any,
-) -> TextProcessor:
-    """Makes the processor of a data set: a word-level tokenizer trained on it, or a pretrained one, and lengths that fit.
-
-    Args:
-        texts: The training texts, or (prompt, text) pairs.
-        max_length: Tokens of a sample, EOS included; by default those of the longest text, but at most 64.
-        max_prompt_length: The same of the prompts; 0 without prompts.
-        **options: The fields of `TokenizerOptions`: `tokenizer="word"`, `lowercase=True`, `min_count=1`, `max_vocab=None`.
-
-    Raises:
-        UserError: There is no text, a sample is no text, an option is wrong, or the tokenizer does not exist.
-    """
-    try:
-        validated = TokenizerOptions.model_validate(options)
-    except ValidationError as error:
-        raise UserError(f"data.processor: {explain(error, TokenizerOptions)}") from None
-    prompts, samples = _prompts_and_samples(texts)
-    backend, special = make_tokenizer([*prompts, *samples], validated)
-    if max_prompt_length is None:
-        max_prompt_length = _longest(backend, prompts) if prompts else 0
-    return TextProcessor.with_tokenizer(
-        backend.to_str(),
-        vocab_size=vocab_size(backend),
-        max_length=_longest(backend, samples) if max_length is None else max_length,
-        max_prompt_length=max_prompt_length,
-        **special,
-    )
-
-
-def _prompts_and_samples(texts: Iterable[str | tuple[str, str]]) -> tuple[list[str], list[str]]:
-    prompts: list[str] = []
-    samples: list[str] = []
-    for index, raw in enumerate(texts):
-        parts = raw if isinstance(raw, tuple) and len(raw) == 2 else (raw,)
-        if not all(isinstance(part, str) for part in parts):
-            raise UserError(
-                f"sample {index} is {shorten(raw)}, no text; name the column of the texts by data.sample_column"
-            )
-        prompts.extend(parts[:-1])
-        samples.append(parts[-1])
-    if not samples:
-        raise UserError("there is no text to learn a vocabulary from")
-    if prompts and len(prompts) != len(samples):
-        raise UserError("some samples have a prompt and others have none")
-    return prompts, samples
-
-
-def _longest(backend: Tokenizer, texts: Sequence[str]) -> int:
-    """Tokens of the longest text with its EOS, but at most 64."""
-    longest = 0
-    with explained("the texts cannot be read", UserError):
-        for start in range(0, len(texts), _BATCH):
-            encoded = backend.encode_batch_fast(texts[start : start + _BATCH], add_special_tokens=False)
-            longest = max(longest, *(len(row.ids) for row in encoded))
-    return min(longest + 1, LONGEST_BY_DEFAULT)
 
 
 PROCESSOR = TextProcessor
