@@ -104,17 +104,26 @@ class Subject:
 
         request, real = self.request, self.request.real
         needs_train = request.has_floor or any(metric.against == "train" for metric in metrics.values())
+        processor = request.pipeline.processor
+        tokenizer, lowercase = processor.counted if self.oracle is None else ("whitespace", True)
         results = evaluate_texts(
-            request.pipeline.processor.decode(self.written.tokens, "text"),
+            processor.decode(self.written.tokens, "text"),
             self.sentences(real.split),
             train=self.sentences(request.data.split) if needs_train else None,
             metrics=list(metrics),
-            tokenizer="nltk" if self.oracle is None else "whitespace",
+            tokenizer=tokenizer,
+            lowercase=lowercase,
             seed=request.seed,
             dataset=real.description,
             split=real.split,
         )
         return results if request.has_floor else [dataclasses.replace(result, floor=None) for result in results]
+
+    @cached_property
+    def characters(self) -> int | None:
+        """Characters of the real texts as they are read; None where the tokens do not hold all of a text."""
+        processor = self.request.pipeline.processor
+        return sum(map(len, processor.decode(self.real[0].tokens, "text"))) if processor.reads_all else None
 
     def sentences(self, split: str) -> list[str]:
         """The original lines of a split, of a model that answers the answers; of an oracle's data, the ids."""

@@ -16,10 +16,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ganzoo.errors import UserError, one_line
+from ganzoo.errors import UserError
 from ganzoo.hub.metadata import LIBRARY_NAME, check_card, metadata_problems, split_card
 from ganzoo.hub.words import CardWords
 from ganzoo.metrics.records import MetricResult, TrainingFacts
+from ganzoo.processors.text import sentence_line
 from ganzoo.utils.files import read_text, write_text
 from ganzoo.utils.layout import CARD_FILE
 from ganzoo.utils.resources import resource
@@ -248,7 +249,7 @@ def _body(data: CardData) -> str:
 
 
 def _samples(data: CardData) -> str:
-    lines = [one_line(text, limit=MAX_SENTENCE) or "(empty)" for text in data.sentences]
+    lines = [sentence_line(text, limit=MAX_SENTENCE) or "(empty)" for text in data.sentences]
     files = [_sample(data, name) for name in data.samples]
     return "\n\n".join([_verbatim(lines), *files] if lines else files)
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ganzoo.errors import GanzooError, UserError, one_line, shorten
+from ganzoo.errors import GanzooError, UserError, shorten
 from ganzoo.pipelines.base import CARD_SAMPLES, Pipeline
 from ganzoo.pipelines.drawing import check_positive, count_samples
 from ganzoo.pipelines.generation import GANPipeline, Labels, Samples
+from ganzoo.processors.text import sentence_line
 from ganzoo.utils.files import read_text, write_text
 from ganzoo.utils.terminal import PATIENCE, bar
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 DEFAULT_SAMPLES = 5
 CARD_SENTENCES = 16
 PROMPT_WORDS = 2
-MAX_LINE = 100_000
+PROMPT_CHARACTERS = 2
+MAX_OPENING = 30
 PROMPTS_FILE = "samples/prompts.txt"
 
 
@@ -245,7 +247,7 @@ class TextPipeline(GANPipeline):
         return [encoded[row % len(encoded)] for row in range(count)]
 
     def _encode_prompt(self, text: str, room: int) -> list[int]:
-        tokens = self.processor.encode_prompt(text) if text.strip() else []
+        tokens = self.processor.encode_prompt(text)
         if len(tokens) > room:
             raise UserError(f"the prompt {shorten(text)} has {len(tokens)} tokens; here it can have {room} at most")
         if self.config.eos_token_id is not None and {self.config.eos_token_id, self.config.pad_token_id} & {*tokens}:
@@ -262,7 +264,7 @@ class TextPipeline(GANPipeline):
 
     def save_preview(self, folder: Path, name: str, *, num_samples: int = CARD_SAMPLES, seed: int = 0) -> list[str]:
         """Writes one sentence a line, behind the one that it answers where there is one."""
-        lines = [one_line(text, limit=MAX_LINE) for text in self._sentences(num_samples, seed)]
+        lines = [sentence_line(text) for text in self._sentences(num_samples, seed)]
         write_text(folder / f"{name}.txt", "\n".join(lines) + "\n")
         return [f"{name}.txt"]
 
@@ -280,13 +282,22 @@ class TextPipeline(GANPipeline):
             write_text(folder / PROMPTS_FILE, "\n".join(prompts) + "\n")
         names = self.save_preview(folder / "samples", "samples")
         sentences = self._sentences(CARD_SENTENCES, 0)
-        longer = [words for words in map(str.split, sentences) if len(words) > PROMPT_WORDS]
         return {
             "samples": [f"samples/{name}" for name in names],
             "sentences": sentences,
-            "prompt": prompts[0] if answers else " ".join(longer[0][:PROMPT_WORDS]) if longer else "",
+            "prompt": prompts[0] if answers else self._opening(sentences),
             "answers": answers,
         }
+
+    def _opening(self, sentences: list[str]) -> str:
+        """A prompt to try: the first words of a sentence or, where there are no words and all texts are read, characters."""
+        openings = [" ".join(words[:PROMPT_WORDS]) for words in map(str.split, sentences) if len(words) > PROMPT_WORDS]
+        if self.processor.reads_all:
+            spelled = [text[:PROMPT_CHARACTERS] for text in sentences if len(text) > PROMPT_CHARACTERS]
+            openings = [text for text in openings if len(text) <= MAX_OPENING] or [
+                t for t in spelled if t.isprintable()
+            ]
+        return openings[0] if openings else ""
 
 
 def _is_number(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from ganzoo.utils.files import Files
 
+MAX_LINE = 100_000
+_JOINERS = "\u200c\u200d"
 _ROLES = ("bos", "eos", "pad")
 
 
@@ -48,6 +51,13 @@ class TextOutput:
     tokens: torch.Tensor
     labels: torch.Tensor | None
     latents: torch.Tensor
+
+
+def sentence_line(text: str, *, limit: int = MAX_LINE) -> str:
+    """A sentence on one line: control characters escaped, but for the joiners that Persian, Hindi and emoji are written with."""
+    parts = re.split(f"([{_JOINERS}])", text[:limit])
+    shown = "".join(part if part in _JOINERS else one_line(part, limit=limit) for part in parts)
+    return shown if len(text) <= limit and len(shown) <= limit else f"{shown[: limit - 3]}..."
 
 
 class TextProcessor(Processor):
@@ -393,7 +403,7 @@ class TextProcessor(Processor):
 
     def show(self, samples: torch.Tensor) -> str:
         """One sentence a line, control characters escaped."""
-        return "\n".join(one_line(text, limit=100_000) for text in self.decode(samples, "text"))
+        return "\n".join(sentence_line(text) for text in self.decode(samples, "text"))
 
     def save_preview(self, samples: torch.Tensor, folder: Path, name: str) -> list[str]:
         """Writes one sentence a line."""

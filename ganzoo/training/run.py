@@ -155,7 +155,7 @@ class RunLoop:
             self.trackers = create_trackers(self.folder)
             self._replay(restored)
         self.bar = self._progress_bar()
-        self._tell_left_out(is_new=restored is None)
+        self._tell_of_data(is_new=restored is None)
         self._mark, self._marked_step = time.monotonic(), self.trainer.step
 
     def step(self, stop: threading.Event | None = None) -> None:
@@ -396,16 +396,17 @@ class RunLoop:
         }
         self.trackers.log({**event, "step": step, "total_steps": self.trainer.total_steps, **facts})
 
-    def _tell_left_out(self, *, is_new: bool) -> None:
-        """Warns of recordings that could not be used; the log of a run says it once."""
+    def _tell_of_data(self, *, is_new: bool) -> None:
+        """Warns of what was left to the data, and of recordings that could not be used; the log of a run says it once."""
         dataset = self.trainer.dataset
-        if dataset.left_out is None:
-            return
-        message = dataset.left_out.sentence(f"{dataset.description} ({dataset.split})")
-        self._warn(message)
-        if is_new and self.world.is_main:
-            row = {"event": "warning", "step": self.trainer.step, "name": "left-out-recordings", "message": message}
-            self.trackers.log(row)
+        told = [("decided-by-data", remark) for remark in self.trainer.processor.remarks]
+        if dataset.left_out is not None:
+            told.append(("left-out-recordings", dataset.left_out.sentence(f"{dataset.description} ({dataset.split})")))
+        for name, message in told:
+            self._warn(message)
+            if is_new and self.world.is_main:
+                row = {"event": "warning", "step": self.trainer.step, "name": name, "message": message}
+                self.trackers.log(row)
 
     def _progress_bar(self) -> ProgressBar | None:
         if self.quiet or not self.world.is_main:

@@ -10,7 +10,7 @@ from ganzoo.errors import UserError
 from ganzoo.metrics.metric import Measurement, choose, result_of
 from ganzoo.metrics.records import MetricResult
 from ganzoo.metrics.text.metric import TEXT_METRICS, TextMetric
-from ganzoo.metrics.text.tokens import Sentences, tokenize
+from ganzoo.metrics.text.tokens import TOKENIZERS, Sentences, tokenize
 
 
 def evaluate_texts(
@@ -55,7 +55,7 @@ def evaluate_texts(
     words = {name: tokenize(text, tokenizer, lowercase) for name, text in texts.items() if text is not None}
     found = _compute(chosen, words["generated"], words)
     floors = _floors(chosen, words, seed) if train is not None else {}
-    rule = f"{tokenizer} words, {'lower case' if lowercase else 'case kept'}"
+    rule = f"{TOKENIZERS[tokenizer].what}, {'lower case' if lowercase else 'case kept'}"
     return [
         result_of(
             name,

@@ -21,6 +21,8 @@ def _nll_test(subject: Any) -> MetricResult:
     found = nll(subject.model, text.tokens, labels=labels, prompts=text.prompts, temperature=temperature)
     # A word that the vocabulary lacks is easy to guess: likelihoods of two vocabularies compare only beside this share.
     details = {"unknown_share": subject.unknown_share}
+    if subject.characters:  # models with tokens of any kind compare by it
+        details["bits_per_character"] = found.mean * found.tokens / math.log(2) / subject.characters
     return _result(subject, "nll_test", found, details, num_real=found.sequences, num_generated=0)
 
 

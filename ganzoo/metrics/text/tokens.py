@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +20,9 @@ def tokenize(texts: Sequence[str], tokenizer: str = "nltk", lowercase: bool = Tr
     Args:
         texts: One sentence each.
         tokenizer: `"nltk"`: nltk's word tokeniser, which sets punctuation and clitics apart (regular expressions only:
-            nothing is downloaded). `"whitespace"`: `str.split`.
+            nothing is downloaded). `"whitespace"`: `str.split`. `"character"`: every character, blanks too. `"unicode"`:
+            runs of letters and digits, and every other mark alone; so is each character of scripts that are written without
+            blanks (Chinese, Japanese, Thai, Lao, Tibetan, Burmese, Khmer).
         lowercase: Lower the case first.
 
     Returns:
@@ -37,7 +41,7 @@ def tokenize(texts: Sequence[str], tokenizer: str = "nltk", lowercase: bool = Tr
     for text in texts:
         if not isinstance(text, str):
             raise UserError(f"a sentence must be a string, not {shorten(text)}")
-    split = TOKENIZERS[tokenizer]()
+    split = TOKENIZERS[tokenizer].load()
     return [split(text.lower() if lowercase else text) for text in texts]
 
 
@@ -45,11 +49,26 @@ def _nltk() -> Callable[[str], list[str]]:
     return require("nltk.tokenize", extra="train", purpose="the 'nltk' word tokenizer").NLTKWordTokenizer().tokenize
 
 
-def _whitespace() -> Callable[[str], list[str]]:
-    return str.split
+def _unicode() -> Callable[[str], list[str]]:
+    from ganzoo.processors.choice import UNSPACED
+
+    unspaced = UNSPACED.pattern
+    return re.compile(rf"{unspaced}|(?:(?!{unspaced})\w)+|[^\w\s]").findall
 
 
-TOKENIZERS: dict[str, Callable[[], Callable[[str], list[str]]]] = {"nltk": _nltk, "whitespace": _whitespace}
+class Split(NamedTuple):
+    """A way to take sentences apart: what comes of it in words, and what makes the function that does it."""
+
+    what: str
+    load: Callable[[], Callable[[str], list[str]]]
+
+
+TOKENIZERS: dict[str, Split] = {
+    "nltk": Split("nltk words", _nltk),
+    "whitespace": Split("whitespace words", lambda: str.split),
+    "character": Split("characters", lambda: list),
+    "unicode": Split("unicode words", _unicode),
+}
 
 
 @dataclass(frozen=True)
