@@ -315,13 +315,14 @@ def test_python_docs_are_the_same_in_every_pass():
 
 
 def test_a_python_without_documentation(monkeypatch, tmp_path):
+    from ganzoo.data import python_library
     from ganzoo.data.sets import python_docs as builtin
 
-    monkeypatch.setattr(builtin.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(python_library.sysconfig, "get_path", lambda name: str(tmp_path))
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     builtin._python_sentences.cache_clear()
     try:
-        with pytest.raises(UserError, match="This Python comes without its documentation"):
+        with pytest.raises(UserError, match="comes without its sources or documentation"):
             open_source(DataConfig(dataset="python-docs"))
     finally:
         builtin._python_sentences.cache_clear()

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
-import sys
-import sysconfig
 from collections.abc import Iterator
-from pathlib import Path
 
+from ganzoo.data.python_library import library_files, open_shared, read_library
 from ganzoo.data.sets.base import DataSet
-from ganzoo.data.sets.python_docstrings import LEFT_OUT, TEST_SHARE
-from ganzoo.data.source import Source, no_split
-from ganzoo.errors import UserError
+from ganzoo.data.source import Source
 from ganzoo.recipe.data import DataConfig
 
 _DOCSTRING = re.compile(r'^[ \t]+[rR]?"""\s*(.*?)"""', re.DOTALL | re.MULTILINE)
@@ -25,22 +20,7 @@ def open_python_docs(config: DataConfig, split: str) -> Source:
     """Sentences of 3 to 20 words from Python's own documentation: the language reference and the docstrings of the standard
     library, as they come with the interpreter (PSF licence). About six thousand, by the version of Python; a tenth of them,
     chosen by their hash, is the test set."""
-    splits: dict[str, list[str]] = {"train": [], "test": []}
-    for sentence in _python_sentences():
-        share = int.from_bytes(hashlib.blake2b(sentence.lower().encode(), digest_size=4).digest(), "big") / 2**32
-        splits["test" if share < TEST_SHARE else "train"].append(sentence)
-    if split not in splits:
-        raise no_split("The built-in data set 'python-docs'", split, splits)
-    sentences = splits[split]
-    if not sentences:
-        raise UserError("This Python comes without its documentation; the built-in data set 'python-docs' needs it.")
-    return Source(
-        description="python-docs",
-        split=split,
-        fingerprint=f"python-docs:{split}:{hashlib.blake2b(chr(10).join(sentences).encode(), digest_size=16).hexdigest()}",
-        length=len(sentences),
-        iterate=lambda: ((sentence, None) for sentence in sentences),
-    )
+    return open_shared("python-docs", split, _python_sentences(), key=str.lower)
 
 
 @functools.cache
@@ -63,13 +43,9 @@ def _python_paragraphs() -> Iterator[str]:
         topics = {}
     for name in sorted(topics):
         yield from _paragraphs(topics[name])
-    library = Path(sysconfig.get_path("stdlib"))
-    for name in sorted(sys.stdlib_module_names - LEFT_OUT):
-        module = library / f"{name}.py"
-        for file in [module] if module.is_file() else sorted((library / name).rglob("*.py")):
-            if {"test", "tests"}.isdisjoint(file.relative_to(library).parts):
-                for docstring in _DOCSTRING.findall(file.read_text(encoding="utf-8", errors="replace")):
-                    yield from _paragraphs(docstring)
+    for _, file in library_files():
+        for docstring in _DOCSTRING.findall(read_library(file)):
+            yield from _paragraphs(docstring)
 
 
 def _paragraphs(text: str) -> Iterator[str]:

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import ast
 import functools
-import hashlib
 import re
-import sys
-import sysconfig
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from ganzoo.data.python_library import library_files, open_shared, read_library
 from ganzoo.data.sets.base import DataSet
-from ganzoo.data.source import Source, no_split
-from ganzoo.errors import UserError
+from ganzoo.data.source import Source
 from ganzoo.recipe.data import DataConfig
 
-# Texts that differ from one distribution of Python to the next, or that nobody reads.
-LEFT_OUT = frozenset(
-    "antigravity distutils ensurepip idlelib lib2to3 pydoc_data test this tkinter turtle turtledemo venv".split()
-)
-TEST_SHARE = 0.1
 _FIRST_SENTENCE = re.compile(r"[A-Z][A-Za-z0-9',;:/ ()\-]*[a-z0-9)]\.?(?=\s|$)")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
@@ -29,37 +21,19 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 def open_docstrings(config: DataConfig, split: str) -> Source:
     """Pairs (name, first sentence of the docstring): "os path join" -> "Join two or more pathname components." A tenth of
     the names, chosen by their hash, is the test set."""
-    splits: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
-    for prompt, reply in _pairs():
-        share = int.from_bytes(hashlib.blake2b(prompt.encode(), digest_size=4).digest(), "big") / 2**32
-        splits["test" if share < TEST_SHARE else "train"].append((prompt, reply))
-    if split not in splits:
-        raise no_split("The built-in data set 'python-docstrings'", split, splits)
-    pairs = splits[split]
-    if not pairs:
-        raise UserError("This Python comes without its sources; the built-in data set 'python-docstrings' needs them.")
-    content = "\n".join(f"{prompt}\t{reply}" for prompt, reply in pairs)
-    return Source(
-        description="python-docstrings",
-        split=split,
-        fingerprint=f"python-docstrings:{split}:{hashlib.blake2b(content.encode(), digest_size=16).hexdigest()}",
-        length=len(pairs),
-        iterate=lambda: ((pair, None) for pair in pairs),
+    return open_shared(
+        "python-docstrings", split, _pairs(), key=lambda pair: pair[0], line=lambda pair: "\t".join(pair)
     )
 
 
 @functools.cache
 def _pairs() -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
-    library = Path(sysconfig.get_path("stdlib"))
-    for name in sorted(sys.stdlib_module_names - LEFT_OUT):
-        module = library / f"{name}.py"
-        for file in [module] if module.is_file() else sorted((library / name).rglob("*.py")):
-            if {"test", "tests"}.isdisjoint(file.relative_to(library).parts):
-                for path, docstring in _documented(file):
-                    reply = _first_sentence(docstring)
-                    if reply:
-                        found.setdefault(" ".join(_words(f"{name} {path}")[:8]), reply)
+    for name, file in library_files():
+        for path, docstring in _documented(file):
+            reply = _first_sentence(docstring)
+            if reply:
+                found.setdefault(" ".join(_words(f"{name} {path}")[:8]), reply)
     return tuple(found.items())
 
 
@@ -67,7 +41,7 @@ def _documented(file: Path) -> Iterator[tuple[str, str]]:
     """(class and function name, docstring) of everything that has one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old escapes in old modules
-        tree = ast.parse(file.read_text(encoding="utf-8", errors="replace"))
+        tree = ast.parse(read_library(file))
     yield from _walk(tree, "")
 
 
