@@ -212,10 +212,11 @@ def test_the_length_suits_the_tokens_and_what_is_cut_is_said(name, longest):
     assert processor.max_length == longest
     (remark,) = processor.remarks
     assert re.match(
-        rf"1 of 2 texts have more than {longest} tokens and are cut, .*; the longest has [\d,]+ \(model\.max_length\)",
+        rf"50\.0% of the texts have more than model\.max_length={longest} tokens .*, and are cut; the longest has [\d,]+",
         remark,
     )
-    assert fit_text_processor(texts, tokenizer=name, max_length=9).remarks == ()
+    assert "model.max_length=9 tokens" in fit_text_processor(texts, tokenizer=name, max_length=9).remarks[0]
+    assert fit_text_processor(["a b"] * 99 + texts, tokenizer=name, max_length=9).remarks == ()  # a few are meant
     assert fit_text_processor(["a b"], tokenizer=name).remarks == ()
 
 
@@ -307,8 +308,9 @@ def test_a_run_says_once_what_the_data_decided(tmp_path):
         "phases": [{"name": "likelihood", "updates": {"generator": 1}}],
         "training": {"steps": 2, "batch_size": 8, "precision": "fp32"},
     }
-    for name in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "max_length"):
+    for name in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"):
         recipe["model"].pop(name, None)
+    recipe["model"]["max_length"] = None  # as left out
     run = ganzoo.train(recipe, output=tmp_path / "run", quiet=True)
     assert run.pipeline.processor.unit == "character"
     told = [message for message in run.warnings if "the data decided for 'character'" in message]

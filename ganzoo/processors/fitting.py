@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _BATCH = 10_000
+# Where a length is stated, it is judged by some of the texts, and a few longer ones are meant.
+_SOME = 2000
+_TOLERATED = 0.1
 
 
 def fit_text_processor(
@@ -56,11 +59,13 @@ def fit_text_processor(
     backend, special = make_tokenizer([*prompts, *samples], validated)
     if max_prompt_length is None:
         max_prompt_length = min(max(_lengths(backend, prompts)), most) if prompts else 0
-    if max_length is None:
-        lengths = _lengths(backend, samples)
+    is_stated = max_length is not None
+    lengths = _lengths(backend, samples[:: -(-len(samples) // _SOME)] if is_stated else samples)
+    if not is_stated:
         max_length = min(max(lengths), most)
-        if max(lengths) > most:
-            remarks.append(_cut(lengths, most))
+    cut = sum(length > max_length for length in lengths) / len(lengths)
+    if cut > (_TOLERATED if is_stated else 0):
+        remarks.append(_cut(cut, max_length, max(lengths)))
     processor = TextProcessor.with_tokenizer(
         backend.to_str(),
         vocab_size=vocab_size(backend),
@@ -81,11 +86,10 @@ def _chosen(name: str, because: str) -> str:
     )
 
 
-def _cut(lengths: Sequence[int], most: int) -> str:
-    cut = sum(length > most for length in lengths)
+def _cut(share: float, max_length: int, longest: int) -> str:
     return (
-        f"{cut:,} of {len(lengths):,} texts have more than {most} tokens and are cut, without an end; the longest has "
-        f"{max(lengths):,} (model.max_length)"
+        f"{share:.1%} of the texts have more than model.max_length={max_length} tokens with their end, and are cut; the longest "
+        f"has {longest:,}"
     )
 
 

@@ -93,7 +93,8 @@ class DataConfig(Section):
         description="Train on a random excerpt of so many samples of every clip (vocoders); null for whole clips.",
     )
     processor: dict[str, Any] = Field(
-        default_factory=dict, description="Overrides of the model's processor, such as {fit: pad}."
+        default_factory=dict,
+        description="Overrides of the model's processor, such as {fit: pad}, of text {tokenizer: character}.",
     )
 
 

@@ -1,4 +1,5 @@
-"""Text files: one sample a line, blanks at both ends stripped, blank lines left out.
+"""Text files: one sample a line, blanks at both ends stripped, blank lines left out. Where such blanks mean something, a column of
+a parquet file keeps them.
 
 Plain text, Markdown, or a file without an ending that holds text; packed by gzip or not. A `.tsv` holds a prompt, a tab and a
 text on each line, or is a table (`readers.records`). A folder has one file a split (`train.txt`, `test.txt`, shards
