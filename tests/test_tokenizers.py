@@ -24,7 +24,6 @@ from ganzoo.checkpoints.checkpoint import read_processor
 from ganzoo.checkpoints.repository import LocalRepository
 from ganzoo.data import DataConfig, open_source
 from ganzoo.errors import UserError
-from ganzoo.hub.card import CardData, render_card
 from ganzoo.metrics.text import evaluate_texts, tokenize
 from ganzoo.pipelines import TextPipeline
 from ganzoo.processors import TextProcessor, fit_text_processor
@@ -400,21 +399,12 @@ def test_any_beginning_is_a_prompt_where_all_is_read():
 
 
 def test_the_card_shows_texts_as_they_are(tmp_path):
-    pipe = pipeline_of(fit_text_processor(CHINESE, tokenizer="character", max_length=20))
-    examples = pipe._save_examples(tmp_path)
+    pipe = pipeline_of(fit_text_processor(["今天天气很好。"], tokenizer="character", max_length=20))
+    pipe.save_pretrained(tmp_path)
     lines = (tmp_path / "samples" / "samples.txt").read_text().splitlines()
     assert lines == [sentence_line(text) for text in pipe._sentences(len(lines), 0)]
-    card = render_card(
-        CardData(
-            name="x",
-            family="seqgan",
-            modality="text",
-            summary="x",
-            license="mit",
-            **{k: examples[k] for k in ("sentences", "prompt")},
-        )
-    )
-    assert f"pipe({json.dumps(examples['prompt'], ensure_ascii=False)}, " in card
+    card = (tmp_path / "README.md").read_text()
+    assert lines[0] in card and f"pipe({json.dumps(pipe._opening(lines), ensure_ascii=False)}, " in card
 
 
 # -------------------------------------------------------------------------------------------------------- the built-in sets

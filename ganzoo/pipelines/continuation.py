@@ -294,9 +294,7 @@ class TextPipeline(GANPipeline):
         openings = [" ".join(words[:PROMPT_WORDS]) for words in map(str.split, sentences) if len(words) > PROMPT_WORDS]
         if self.processor.reads_all:
             spelled = [text[:PROMPT_CHARACTERS] for text in sentences if len(text) > PROMPT_CHARACTERS]
-            openings = [text for text in openings if len(text) <= MAX_OPENING] or [
-                t for t in spelled if t.isprintable()
-            ]
+            openings = [text for text in openings if len(text) <= MAX_OPENING] or [*filter(str.isprintable, spelled)]
         return openings[0] if openings else ""
 
 
