@@ -209,14 +209,14 @@ def test_the_length_suits_the_tokens_and_what_is_cut_is_said(name, longest):
     texts = ["a b", "ab " * 400]
     processor = fit_text_processor(texts, tokenizer=name)
     assert processor.max_length == longest
-    (remark,) = processor.remarks
+    (decision,) = processor.decisions
     assert re.match(
         rf"50\.0% of the texts have more than model\.max_length={longest} tokens .*, and are cut; the longest has [\d,]+",
-        remark,
+        decision,
     )
-    assert "model.max_length=9 tokens" in fit_text_processor(texts, tokenizer=name, max_length=9).remarks[0]
-    assert fit_text_processor(["a b"] * 99 + texts, tokenizer=name, max_length=9).remarks == ()  # a few are meant
-    assert fit_text_processor(["a b"], tokenizer=name).remarks == ()
+    assert "model.max_length=9 tokens" in fit_text_processor(texts, tokenizer=name, max_length=9).decisions[0]
+    assert fit_text_processor(["a b"] * 99 + texts, tokenizer=name, max_length=9).decisions == ()  # a few are meant
+    assert fit_text_processor(["a b"], tokenizer=name).decisions == ()
 
 
 @pytest.mark.parametrize(
@@ -264,12 +264,12 @@ def test_the_data_decides(kind):
     assert choose_tokenizer(texts)[0] == expected
     processor = fit_text_processor(texts)
     assert processor.unit == expected
-    assert processor.remarks[0].startswith(
+    assert processor.decisions[0].startswith(
         f"data.processor.tokenizer is left out; the data decided for '{expected}': "
     )
-    assert all(other in processor.remarks[0] for other in LEARNED)
+    assert all(other in processor.decisions[0] for other in LEARNED)
     stated = fit_text_processor(texts, tokenizer=expected)
-    assert stated == processor and not [remark for remark in stated.remarks if "tokenizer" in remark]
+    assert stated == processor and not [decision for decision in stated.decisions if "tokenizer" in decision]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_published_checkpoints_read_words():
     assert folders
     for folder in folders:
         processor = read_processor(LocalRepository(folder))
-        assert (processor.unit, processor.counted, processor.remarks) == ("word", ("nltk", True), ())
+        assert (processor.unit, processor.counted, processor.decisions) == ("word", ("nltk", True), ())
 
 
 def test_units_are_those_that_are_learned_and_pretrained():

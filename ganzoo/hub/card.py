@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ganzoo.errors import UserError
+from ganzoo.errors import UserError, one_line
 from ganzoo.hub.metadata import LIBRARY_NAME, check_card, metadata_problems, split_card
 from ganzoo.hub.words import CardWords
 from ganzoo.metrics.records import MetricResult, TrainingFacts

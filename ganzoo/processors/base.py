@@ -110,7 +110,7 @@ class Processor(Exact):
         return self.revised(class_names=class_names) if class_names else self
 
     @property
-    def remarks(self) -> tuple[str, ...]:
+    def decisions(self) -> tuple[str, ...]:
         """What was decided when it was made from data, in sentences: a run tells them."""
         return ()
 

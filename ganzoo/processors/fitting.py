@@ -32,7 +32,7 @@ def fit_text_processor(
 ) -> TextProcessor:
     """Makes the processor of a data set: a tokenizer that is learned from it, or a pretrained one, and lengths that fit.
 
-    What was decided here is in the processor's `remarks`.
+    What was decided here is in the processor's `decisions`.
 
     Args:
         texts: The training texts, or (prompt, text) pairs.
@@ -50,11 +50,11 @@ def fit_text_processor(
     except ValidationError as error:
         raise UserError(f"data.processor: {explain(error, TokenizerOptions)}") from None
     prompts, samples = _prompts_and_samples(texts)
-    remarks = []
+    decisions = []
     if validated.tokenizer is None:
         name, because = choose_tokenizer(samples)
         validated = validated.model_copy(update={"tokenizer": name})
-        remarks.append(_chosen(name, because))
+        decisions.append(_chosen(name, because))
     name, most = validated.tokenizer, unit_of(validated.tokenizer).longest
     backend, special = make_tokenizer([*prompts, *samples], validated)
     if max_prompt_length is None:
@@ -65,7 +65,7 @@ def fit_text_processor(
         max_length = min(max(lengths), most)
     cut = sum(length > max_length for length in lengths) / len(lengths)
     if cut > (_TOLERATED if is_stated else 0):
-        remarks.append(_cut(cut, max_length, max(lengths)))
+        decisions.append(_cut(cut, max_length, max(lengths)))
     processor = TextProcessor.with_tokenizer(
         backend.to_str(),
         vocab_size=vocab_size(backend),
@@ -74,7 +74,7 @@ def fit_text_processor(
         unit=name if name in LEARNED else "pretrained",
         **special,
     )
-    processor.__dict__["remarks"] = tuple(remarks)  # a cached property
+    processor.__dict__["decisions"] = tuple(decisions)  # a cached property
     return processor
 
 

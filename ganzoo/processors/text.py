@@ -85,7 +85,7 @@ class TextProcessor(Processor):
         lists_settings=True,
     )
 
-    remarks_only: ClassVar[tuple[str, ...]] = ("class_names", "default_temperature")
+    remarks_only: ClassVar[tuple[str, ...]] = ("class_names", "default_temperature", "unit")
 
     vocab_size: int = Field(ge=2, le=MAX_VOCAB, description="Tokens of the vocabulary.")
     max_length: int = Field(ge=1, le=4096, description="Tokens of a sample at most, the end included.")
@@ -189,7 +189,7 @@ class TextProcessor(Processor):
         return words, words == "nltk" or (normalizer is not None and normalizer.normalize_str("A") == "a")
 
     @cached_property
-    def remarks(self) -> tuple[str, ...]:
+    def decisions(self) -> tuple[str, ...]:
         """What a fit has decided; it is not stored, and no part of what makes two processors equal."""
         return ()
 
@@ -243,6 +243,7 @@ class TextProcessor(Processor):
             raise UserError(f"the model reads by '{self.unit}', which data.processor.tokenizer={wanted} cannot change")
         changed = {name: value for name, value in overrides.items() if name not in TokenizerOptions.model_fields}
         revised = self.from_dict({**self.model_dump(), **changed})
+        revised.__dict__["decisions"] = self.decisions
         if self._tokenizer_json is not None:
             revised._tokenizer_json = self._tokenizer_json
             try:
@@ -257,7 +258,7 @@ class TextProcessor(Processor):
         )
 
     def difference(self, other: Processor) -> str | None:
-        names = [name for name in type(self).model_fields if name not in ("tokenizer_sha256", "unit", *self.remarks_only)]
+        names = [name for name in type(self).model_fields if name not in ("tokenizer_sha256", *self.remarks_only)]
         for name in names:
             own, others = getattr(self, name), getattr(other, name, None)
             if own != others:

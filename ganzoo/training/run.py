@@ -399,7 +399,7 @@ class RunLoop:
     def _tell_of_data(self, *, is_new: bool) -> None:
         """Warns of what was left to the data, and of recordings that could not be used; the log of a run says it once."""
         dataset = self.trainer.dataset
-        told = [("decided-by-data", remark) for remark in self.trainer.processor.remarks]
+        told = [("decided-by-data", decision) for decision in self.trainer.processor.decisions]
         if dataset.left_out is not None:
             told.append(("left-out-recordings", dataset.left_out.sentence(f"{dataset.description} ({dataset.split})")))
         for name, message in told:
