@@ -185,7 +185,10 @@ def test_the_best_weights_are_those_the_next_phase_begins_with(sentences, tmp_pa
 def test_early_stopping_needs_a_loss_that_can_be_validated(sentences, tmp_path):
     values = recipe(sentences)
     values["phases"][0]["objective"] = None
-    with pytest.raises(UserError, match="early stopping needs likelihood"):
+    with pytest.raises(
+        UserError,
+        match="phases.0.stop: .*policy-gradient, has no loss .* early stopping .*: cooperative, likelihood, vocoder",
+    ):
         ganzoo.train(values, output=tmp_path, quiet=True)
 
 

@@ -9,13 +9,18 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from places import ROOT
 from training_helpers import RECIPE, make_trainer
 
 import ganzoo
+from ganzoo.augmentation.transforms import random_crop, random_flip
 from ganzoo.errors import UserError
+from ganzoo.pipelines import GANPipeline
+from ganzoo.recipe.objective import OBJECTIVES
 from ganzoo.recipe.reading import load_recipe, parse_overrides
 from ganzoo.registry import get_family
+from ganzoo.training.build import build_trainer
 from ganzoo.utils.safe_yaml import dump_yaml, load_yaml
 
 
@@ -283,3 +288,112 @@ def test_text_takes_the_penalties_that_need_no_derivative_by_samples():
 )
 def test_a_loss_says_where_real_begins(loss, boundary):
     assert make_trainer(**{"objective.loss": loss}).objective.boundary == boundary
+
+
+# ------------------------------------------------------------------------------------------------------ what fits together
+
+FITS = {
+    "dcgan-digits": {"adversarial"},
+    "vanilla-ring": {"adversarial"},
+    "wavegan-drums": {"adversarial"},
+    "seqgan-oracle": {"gumbel", "likelihood", "policy-gradient"},
+    "cot-oracle": {"cooperative", "gumbel", "likelihood", "policy-gradient"},
+    "hifigan-digits": {"vocoder"},
+    "digit-classifier": {"classification"},
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.names())
+@pytest.mark.parametrize("name", FITS)
+def test_an_objective_trains_only_what_it_can(name, objective):
+    """Alone: phases that update other networks are refused as well."""
+    overrides = {"objective": {"type": objective}, "phases": []}
+    if objective in FITS[name]:
+        assert load_recipe(name, overrides).objective.type == objective
+        return
+    with pytest.raises(
+        UserError, match=f"objective.type={objective} trains .* family .*What fits it: {min(FITS[name])}"
+    ):
+        load_recipe(name, overrides)
+
+
+def test_an_objective_of_a_phase_is_checked_too():
+    with pytest.raises(
+        UserError, match="phases.0.objective.type=adversarial trains .* 'seqgan', whose generator is none"
+    ):
+        load_recipe("seqgan-coco", {"phases.0.objective.type": "adversarial"})
+    with pytest.raises(
+        UserError, match="phases.0.updates the discriminator, but its objective, likelihood, trains the gen"
+    ):
+        load_recipe("seqgan-coco", {"phases.0.updates": {"discriminator": 1}})
+
+
+def test_the_command_line_says_which_objectives_fit(fails):
+    said = ("dcgan-digits: objective.type=policy-gradient trains a language model", "'dcgan'", "fits it: adversarial")
+    fails("train", "dcgan-digits", "objective.type=policy-gradient", "data.path=nowhere", code=2, said=said)
+
+
+ALLOWED = {
+    "dcgan-digits": ("flip", "crop_padding"),
+    "digit-classifier": ("flip", "crop_padding"),
+    "hifigan-digits": ("segment",),
+    "wavegan-drums": (),
+    "specgan-digits": (),
+    "vanilla-ring": (),
+    "seqgan-docs": (),
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [("flip", 0.5), ("crop_padding", 2), ("segment", 1024)])
+@pytest.mark.parametrize("name", ALLOWED)
+def test_samples_are_varied_only_as_their_processor_allows(name, key, value):
+    changes = {"data.flip": 0, "data.crop_padding": 0, "data.segment": None, f"data.{key}": value}
+    if key in ALLOWED[name]:
+        assert load_recipe(name, changes).data.transforms == {key: value}
+        return
+    with pytest.raises(UserError, match=f"{name}: data.{key}={value} (cannot be done to|is for networks that)"):
+        load_recipe(name, changes)
+
+
+def test_pictures_that_are_spectrograms_are_sound(fails):
+    said = ("data.flip=0.5", "spectrogram processor", "no random changes")
+    fails("train", "dcgan-digits", "data.processor={type: spectrogram}", "data.flip=0.5", code=2, said=said)
+    fails("train", "wavegan-drums", "data.crop_padding=2", code=2, said=("data.crop_padding=2", "allows data.segment"))
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        (
+            "dcgan-digits",
+            {"data.crop_padding": 32, "model.resolution": 32},
+            "crop_padding=32 is too much .* 31 at most",
+        ),
+        (
+            "hifigan-digits",
+            {"data": {"dataset": "drums", "segment": 4096}, "model.length": 2048},
+            "segment=4096 is too much .* 2048 at most",
+        ),
+    ],
+)
+def test_a_change_that_is_larger_than_the_sample_is_refused_before_training(name, overrides, said):
+    with pytest.raises(UserError, match=said):
+        build_trainer(load_recipe(name, {**overrides, "phases": []}), torch.device("cpu"))
+
+
+def test_a_processor_that_a_checkpoint_brings_is_asked_too(tmp_path):
+    generator, discriminator = ganzoo.create("dcgan", resolution=8, channels=1, width=4)
+    processor = generator.config.processor(type="spectrogram").fitted(
+        [np.random.default_rng(0).uniform(-0.5, 0.5, (1, 2000))]
+    )
+    GANPipeline(generator, processor, discriminator=discriminator).save_pretrained(tmp_path / "sound")
+    recipe = {"name": "more", "model": {"family": "dcgan"}, "init": str(tmp_path / "sound"), "training": {"steps": 1}}
+    with pytest.raises(UserError, match="data.flip=0.5 cannot be done to samples of the spectrogram processor"):
+        build_trainer(load_recipe({**recipe, "data": {"flip": 0.5}}), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("change", [random_flip, random_crop])
+@pytest.mark.parametrize("shape", [(4, 1, 64), (4, 2), (4, 10)])
+def test_changes_of_pictures_refuse_other_samples(change, shape):
+    with pytest.raises(UserError, match="is for pictures"):
+        change(torch.zeros(shape), 1)

@@ -20,9 +20,13 @@ def random_flip(samples: Tensor, probability: float) -> Tensor:
 
     Returns:
         (B, C, H, W), same dtype.
+
+    Raises:
+        UserError: The samples are no pictures.
     """
     if probability == 0:
         return samples
+    _check_pictures("flip", samples)
     chosen = torch.rand(len(samples), device=samples.device) < probability
     return torch.where(chosen[:, None, None, None], samples.flip(-1), samples)
 
@@ -42,10 +46,11 @@ def random_crop(samples: Tensor, padding: int) -> Tensor:
         (B, C, H, W), same dtype, contiguous.
 
     Raises:
-        UserError: The padding is not smaller than the samples.
+        UserError: The samples are no pictures, or the padding is not smaller than they are.
     """
     if padding == 0:
         return samples
+    _check_pictures("crop_padding", samples)
     batch, channels, height, width = samples.shape
     if padding >= min(height, width):
         raise UserError(
@@ -86,6 +91,11 @@ def random_segment(samples: Tensor, length: int | None) -> Tensor:
     )
     positions = starts + torch.arange(length, device=samples.device)
     return samples.gather(2, positions.expand(-1, samples.shape[1], -1))
+
+
+def _check_pictures(key: str, samples: Tensor) -> None:
+    if samples.ndim != 4:
+        raise UserError(f"data.{key} is for pictures (B, C, H, W), not for samples of shape {tuple(samples.shape)}")
 
 
 def _reflect(positions: Tensor, size: int) -> Tensor:

@@ -24,6 +24,10 @@ class AudioGANConfig(GANConfig):
     sampling_rate: int = Field(16_000, ge=1000, le=384_000, description="Samples a second, in Hz.")
     latent_dim: int = Field(100, ge=1, le=4096, description="Numbers in a latent vector.")
 
+    @classmethod
+    def processor_type(cls, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> str | None:
+        return "waveform"
+
     def processor(self, **overrides: Any) -> Processor:
         from ganzoo.processors import WaveformProcessor
 
@@ -46,6 +50,7 @@ class Vocoder(Generator):
     """
 
     task = "vocoding"
+    any_length = True
 
     mel_config: MelConfig  # what `condition` computes
     context: int  # frames on either side that a frame's samples depend on

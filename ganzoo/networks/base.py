@@ -55,6 +55,8 @@ class GANModel(nn.Module):
     # What a person does with it, which finds the pipeline `pipelines/<task>.py`; None of a network that only helps to train.
     task: ClassVar[str | None] = None
     config_class: ClassVar[type[GANConfig]] = GANConfig
+    # Whether samples may be shorter in training than the config says (`data.segment`).
+    any_length: ClassVar[bool] = False
 
     def __init__(self, config: GANConfig) -> None:
         super().__init__()

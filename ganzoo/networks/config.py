@@ -61,6 +61,16 @@ class GANConfig(Exact):
         config = cls.from_dict(values, where="recipe section 'model'")
         return config, config.processor(**overrides).fitted(raw for raw, _ in source.iterate())
 
+    @classmethod
+    def processor_type(cls, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> str | None:
+        """The type of `processor`, as far as a recipe says it before anything is opened; None where it does not.
+
+        Args:
+            values: The recipe's `model` section.
+            overrides: Its `data.processor` section.
+        """
+        return None
+
     def processor(self, **overrides: Any) -> Processor:
         """The processor of the space in which this model's samples live.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
@@ -30,6 +31,10 @@ class ImageGANConfig(GANConfig):
         if value & (value - 1):
             raise ValueError(f"must be a power of two, not {value}")
         return value
+
+    @classmethod
+    def processor_type(cls, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> str | None:
+        return overrides.get("type", "image")
 
     def processor(self, **overrides: Any) -> Processor:
         """The processor of pictures; with `type="spectrogram"` one of sound, whose spectrograms are the pictures.

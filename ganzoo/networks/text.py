@@ -87,6 +87,10 @@ class TextGANConfig(GANConfig):
         values |= {name: getattr(processor, name) for name in (*learned, "max_length", "max_prompt_length")}
         return cls.from_dict(values, where="recipe section 'model'"), processor
 
+    @classmethod
+    def processor_type(cls, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> str | None:
+        return "text"
+
     def processor(self, **overrides: Any) -> Processor:
         """The processor of token ids; that of a text comes with its tokenizer, from the data or a checkpoint."""
         from ganzoo.processors.text import TextProcessor

@@ -7,7 +7,7 @@ section of a recipe above it, and is found by the file's name (`ganzoo.utils.fin
 
 from __future__ import annotations
 
-from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext
+from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, Trained
 from ganzoo.recipe.objective import OBJECTIVES, ObjectiveConfig
 
 
@@ -16,4 +16,4 @@ def build_objective(config: ObjectiveConfig) -> Objective:
     return OBJECTIVES.get(config.type)(config)
 
 
-__all__ = ["Batch", "Loss", "Networks", "Objective", "StepContext", "build_objective"]
+__all__ = ["Batch", "Loss", "Networks", "Objective", "StepContext", "Trained", "build_objective"]

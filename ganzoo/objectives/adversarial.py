@@ -16,8 +16,11 @@ from ganzoo import losses
 from ganzoo.augmentation.ada import AdaConfig, AugmentProbability, ada_augment
 from ganzoo.augmentation.diffaugment import DIFF_AUGMENTATIONS, diff_augment, instance_noise
 from ganzoo.losses import ADVERSARIAL_LOSSES, MATCHINGS, PENALTIES, Penalty, PenaltyConfig
+from ganzoo.networks.audio import Vocoder
+from ganzoo.networks.base import Discriminator, Generator
+from ganzoo.networks.text import TextGenerator
 from ganzoo.nn.layers import pack
-from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext
+from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, Trained
 from ganzoo.objectives.diversity import diversity_stats
 from ganzoo.objectives.path_length import PathLength, PathLengthConfig
 from ganzoo.recipe.objective import ObjectiveConfig
@@ -109,6 +112,12 @@ class AdversarialObjective(Objective):
     """A generator against a discriminator: one adversarial loss, penalties, feature matching, augmentation, noise."""
 
     config_class = AdversarialConfig
+    trains = {
+        "generator": Trained(
+            Generator, "a generator that draws pictures, sound or points", but=(TextGenerator, Vocoder)
+        ),
+        "discriminator": Trained(Discriminator, "a discriminator"),
+    }
 
     def __init__(self, config: AdversarialConfig) -> None:
         super().__init__(config)

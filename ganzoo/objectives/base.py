@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from ganzoo.errors import UserError
 from ganzoo.recipe.objective import ObjectiveConfig
 
 if TYPE_CHECKING:
@@ -66,10 +65,28 @@ class StepContext:
     shared: dict[str, Any] = field(default_factory=dict)
 
 
+class Trained(NamedTuple):
+    """Which networks an objective can train in a role.
+
+    Attributes:
+        kind: Their base class, or a Protocol of the methods that they must have.
+        words: What they are, "a language model".
+        but: Subclasses that it cannot train.
+    """
+
+    kind: type
+    words: str
+    but: tuple[type, ...] = ()
+
+    def fits(self, network: type | None) -> bool:
+        return network is not None and issubclass(network, self.kind) and not issubclass(network, self.but)
+
+
 class Objective:
     """Base of the objectives: one method `<role>_loss(networks, batch, context) -> Loss` for every network it trains.
 
     Attributes:
+        trains: Role -> which networks it can train there. Another family is refused when the recipe is read.
         config_class: Of its section of the recipe.
         boundary: The logit above which the discriminator says "real"; None where there is none, or logits are free.
         config: Its section of the recipe.
@@ -78,6 +95,7 @@ class Objective:
 
     config_class: ClassVar[type[ObjectiveConfig]]
     boundary: float | None = None
+    trains: ClassVar[Mapping[str, Trained]] = {}
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -92,9 +110,12 @@ class Objective:
 
     def validation_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Tensor:
         """The loss on held-out data by which early stopping judges; lower is better."""
-        raise UserError(
-            f"the {self.config.type} objective has no loss on held-out data; early stopping needs likelihood"
-        )
+        raise NotImplementedError(f"{type(self).__name__} has no loss on held-out data")
+
+    @classmethod
+    def validates(cls) -> bool:
+        """Whether there is a `validation_loss`; a phase that stops early is refused without."""
+        return cls.validation_loss is not Objective.validation_loss
 
     def validation_stats(self, networks: Networks, batch: Batch, context: StepContext) -> dict[str, Tensor]:
         """What else held-out data tells of the networks, to be logged; nothing, unless an objective knows something."""

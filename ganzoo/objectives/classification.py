@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from ganzoo.augmentation.diffaugment import DIFF_AUGMENTATIONS, diff_augment, instance_noise
-from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext
+from ganzoo.networks.base import Classifier
+from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, Trained
 from ganzoo.recipe.objective import ObjectiveConfig
 from ganzoo.recipe.section import name_of
 from ganzoo.recipe.sections import TrainingConfig
@@ -27,6 +28,7 @@ class ClassificationObjective(Objective):
     """Cross-entropy of a classifier, with shifted and noisy samples: it must judge pictures that are not quite perfect."""
 
     config_class = ClassificationConfig
+    trains = {"classifier": Trained(Classifier, "a classifier")}
 
     config: ClassificationConfig
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from ganzoo.networks.text import split_prompts, token_mask, undisturbed, undropped
-from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext
-from ganzoo.objectives.likelihood import likelihood
+from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, Trained
+from ganzoo.objectives.likelihood import LANGUAGE_MODEL, likelihood
 from ganzoo.recipe.objective import ObjectiveConfig
 from ganzoo.recipe.sections import TrainingConfig
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A network that predicts each token from those before it."""
+
+    def predict_where(self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None) -> Tensor: ...
 
 
 class CooperativeConfig(ObjectiveConfig):
@@ -31,6 +38,10 @@ class CooperativeObjective(Objective):
     the generator lowers its divergence from the mediator at every prefix (equations 8 and 10)."""
 
     config_class = CooperativeConfig
+    trains = {
+        "generator": LANGUAGE_MODEL,
+        "discriminator": Trained(Predicts, "a mediator, which predicts tokens as a language model does"),
+    }
 
     config: CooperativeConfig
 

@@ -15,7 +15,7 @@ from ganzoo.losses import ADVERSARIAL_LOSSES, PENALTIES
 from ganzoo.objectives.adversarial import AdversarialConfig, AdversarialObjective
 from ganzoo.objectives.base import Batch, Loss, Networks, StepContext
 from ganzoo.objectives.diversity import diversity_stats
-from ganzoo.objectives.likelihood import likelihood
+from ganzoo.objectives.likelihood import LANGUAGE_MODEL, TEXT_DISCRIMINATOR, likelihood
 from ganzoo.recipe.section import name_of
 
 
@@ -48,6 +48,7 @@ class GumbelObjective(AdversarialObjective):
     """The adversarial objective on softened one-hot vectors, whose gradient reaches the generator (section 3.2)."""
 
     config_class = GumbelConfig
+    trains = {"generator": LANGUAGE_MODEL, "discriminator": TEXT_DISCRIMINATOR}
 
     config: GumbelConfig
 

@@ -8,10 +8,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ganzoo.networks.text import split_prompts, trimmed
-from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext
+from ganzoo.networks.text import TextDiscriminator, TextGenerator, split_prompts, trimmed
+from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, Trained
 from ganzoo.recipe.objective import ObjectiveConfig
 from ganzoo.recipe.sections import TrainingConfig
+
+# What the objectives of text train.
+LANGUAGE_MODEL = Trained(TextGenerator, "a language model, which generates text")
+TEXT_DISCRIMINATOR = Trained(TextDiscriminator, "a discriminator of text")
 
 
 class LikelihoodConfig(ObjectiveConfig):
@@ -25,6 +29,7 @@ class LikelihoodObjective(Objective):
     """Teacher forcing: the mean negative log-likelihood of a token, in nats, end of sentence included."""
 
     config_class = LikelihoodConfig
+    trains = {"generator": LANGUAGE_MODEL}
 
     config: LikelihoodConfig
 

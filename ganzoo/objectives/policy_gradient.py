@@ -13,7 +13,7 @@ from torch import Tensor
 from ganzoo.networks.text import Text, split_prompts, token_mask
 from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext
 from ganzoo.objectives.diversity import diversity_stats
-from ganzoo.objectives.likelihood import likelihood
+from ganzoo.objectives.likelihood import LANGUAGE_MODEL, TEXT_DISCRIMINATOR, likelihood
 from ganzoo.objectives.rewards import Critic, MovingAverage, masked_mean, mean_logits, token_rewards
 from ganzoo.recipe.objective import ObjectiveConfig
 from ganzoo.recipe.sections import TrainingConfig
@@ -82,6 +82,7 @@ class PolicyGradientObjective(Objective):
     """
 
     config_class = PolicyGradientConfig
+    trains = {"generator": LANGUAGE_MODEL, "discriminator": TEXT_DISCRIMINATOR}
 
     config: PolicyGradientConfig
 

@@ -11,10 +11,10 @@ from pydantic import Field
 from torch import Tensor
 
 from ganzoo import losses
-from ganzoo.errors import UserError
 from ganzoo.networks.audio import Vocoder
+from ganzoo.networks.base import Discriminator
 from ganzoo.objectives.adversarial import share_of_outputs
-from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext
+from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, Trained
 from ganzoo.recipe.objective import ObjectiveConfig
 from ganzoo.recipe.sections import TrainingConfig
 from ganzoo.sound.spectral import log_mel
@@ -41,6 +41,10 @@ class VocoderObjective(Objective):
     """
 
     config_class = VocoderConfig
+    trains = {
+        "generator": Trained(Vocoder, "a vocoder, which turns spectrograms into sound"),
+        "discriminator": Trained(Discriminator, "a discriminator"),
+    }
 
     config: VocoderConfig
 
@@ -50,13 +54,8 @@ class VocoderObjective(Objective):
         return {"discriminator": training.n_critic, "generator": 1} if self.config.adversarial else {"generator": 1}
 
     def prepare(self, networks: Networks) -> None:
-        generator = networks["generator"]
-        if not isinstance(generator, Vocoder):
-            raise UserError(
-                f"the vocoder objective trains networks that turn spectrograms into sound; {generator.family!r} does not"
-            )
         # Compared up to half the sampling rate, whatever the generator is shown (paper, section 3: 8 kHz in, all out).
-        self.mel_config = generator.mel_config.model_copy(update={"f_max": None})
+        self.mel_config = networks["generator"].mel_config.model_copy(update={"f_max": None})
 
     def discriminator_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Loss:
         fake = _resynthesise(networks, batch, context, with_graph=context.keep_graph)

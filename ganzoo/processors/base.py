@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -43,6 +44,8 @@ class Processor(Exact):
     words: ClassVar[Words] = Words()
     # Fields that change no sample: the cache does not depend on them, and the file lacks those of which nothing is known.
     remarks_only: ClassVar[tuple[str, ...]] = ("class_names",)
+    # Random changes of training samples that a recipe's `data` section may ask for (`ganzoo.augmentation.transforms`).
+    transforms: ClassVar[tuple[str, ...]] = ()
     # Field -> what its absence means in a `processor_config.json`: how data were made before the field was there.
     when_absent: ClassVar[Mapping[str, Any]] = {}
     # What `save_samples` writes, with its verb, and the ending of a file that holds all of it.
@@ -79,6 +82,10 @@ class Processor(Exact):
             CheckpointError: A file is missing, damaged, or does not fit.
         """
         return self
+
+    def largest(self, transform: str) -> float:
+        """The largest value of one of `transforms` that these samples have room for."""
+        return math.inf
 
     def difference(self, other: Processor) -> str | None:
         """Why samples of this processor do not fit a network whose config asks for `other`, in words; None if they do."""

@@ -49,6 +49,7 @@ class ImageProcessor(Processor):
     sample_file: ClassVar[str | None] = ".png"
     written: ClassVar[tuple[str, str]] = ("pictures are", ".png")
     output_types: ClassVar[tuple[str, ...]] = ("pil", "np", "pt")
+    transforms: ClassVar[tuple[str, ...]] = ("flip", "crop_padding")
     words: ClassVar[Words] = Words(
         noun="picture",
         given="pictures",
@@ -89,6 +90,9 @@ class ImageProcessor(Processor):
     @property
     def sample_shape(self) -> tuple[int, ...]:
         return (self.channels, self.resolution, self.resolution)
+
+    def largest(self, transform: str) -> float:
+        return self.resolution - 1 if transform == "crop_padding" else super().largest(transform)
 
     def encode(self, raw: Any) -> np.ndarray:
         """Turns a picture into uint8 (C, H, W).

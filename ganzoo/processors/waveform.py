@@ -56,6 +56,7 @@ class WaveformProcessor(Processor):
     written: ClassVar[tuple[str, str]] = ("sound is", ".wav")
     one_file_each: ClassVar[bool] = True
     output_types: ClassVar[tuple[str, ...]] = ("np", "pt")
+    transforms: ClassVar[tuple[str, ...]] = ("segment",)
     words: ClassVar[Words] = Words(
         noun="recording",
         given='["recording.wav"]',
@@ -106,6 +107,9 @@ class WaveformProcessor(Processor):
     @property
     def sample_shape(self) -> tuple[int, ...]:
         return (self.channels, self.length)
+
+    def largest(self, transform: str) -> float:
+        return self.length if transform == "segment" else super().largest(transform)
 
     def encode(self, raw: Any) -> np.ndarray:
         """The first clip of `encode_all`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -17,6 +17,9 @@ class DataConfig(Section):
     Names are resolved in one order: `path`, when given, is read from this machine and `dataset` only says what it is a
     copy of; otherwise `dataset` is a built-in set or a data set of the Hugging Face Hub.
     """
+
+    # Random changes of training samples, in the order in which they are made; a processor says which it allows.
+    TRANSFORMS: ClassVar[tuple[str, ...]] = ("flip", "crop_padding", "segment")
 
     dataset: str = Field(
         default="digits",
@@ -96,6 +99,11 @@ class DataConfig(Section):
         default_factory=dict,
         description="Overrides of the model's processor, such as {fit: pad}, of text {tokenizer: character}.",
     )
+
+    @property
+    def transforms(self) -> dict[str, float]:
+        """The random changes that are asked for, by their keys."""
+        return {name: value for name in self.TRANSFORMS if (value := getattr(self, name))}
 
 
 def data_config(recipe_data: DataConfig | None, data: Mapping[str, Any] | DataConfig | None) -> DataConfig:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ganzoo.errors import NotFoundError, UserError, shorten
+from ganzoo.recipe.fitting import check_fit
 from ganzoo.recipe.names import find_recipe
 from ganzoo.recipe.recipe import _NAME, Recipe
 from ganzoo.utils.safe_yaml import MAX_YAML_CHARACTERS, load_yaml
@@ -41,7 +42,9 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
     for key, value in sorted((overrides or {}).items(), key=_rank):
         _set(values, key, value)
     values = _with_family_objective(values, where)
-    return Recipe.from_dict(values, where=where)
+    recipe = Recipe.from_dict(values, where=where)
+    check_fit(recipe, where=where)
+    return recipe
 
 
 def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:

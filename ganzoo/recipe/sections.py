@@ -116,7 +116,8 @@ class TrainingConfig(Section):
     """How long and how the run trains."""
 
     steps: Positive = Field(
-        description="Steps in all; a step updates the generator once and the discriminator n_critic times."
+        description="Steps in all. A step updates each network as often as its phase says; without phases a GAN's generator once "
+        "and its discriminator n_critic times, a classifier once."
     )
     batch_size: int = Field(64, ge=1, le=65_536, description="Samples a network sees at once, in each process.")
     seed: int = Field(0, ge=0, lt=2**63, description="Decides everything random.")

@@ -16,6 +16,7 @@ from ganzoo.evaluation import check_evaluation
 from ganzoo.networks.config import GANConfig
 from ganzoo.objectives import build_objective
 from ganzoo.processors import Processor
+from ganzoo.recipe.fitting import check_fit, check_transforms
 from ganzoo.recipe.recipe import Recipe
 from ganzoo.registry import Family, get_family
 from ganzoo.training.distributed import World
@@ -33,6 +34,7 @@ def build_trainer(recipe: Recipe, device: torch.device, world: World | None = No
     """
     world = world or World()
     check_evaluation(recipe)  # before hours, and before data are read
+    check_fit(recipe)
     values = dict(recipe.model)
     family = get_family(values.pop("family"))
     checkpoint = open_repository(recipe.init) if recipe.init else None
@@ -43,6 +45,7 @@ def build_trainer(recipe: Recipe, device: torch.device, world: World | None = No
     else:
         config, processor = _published(checkpoint, family, values, recipe.data.processor)
     check_evaluation(recipe, processor)
+    check_transforms(recipe.data, processor, family.networks[family.main_role])
     dataset = load_data(recipe.data, processor)
     if config.num_classes is not None:
         if dataset.labels is None:

@@ -14,6 +14,7 @@ by projection (see `ganzoo.nn.audio`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -89,6 +90,10 @@ class SpecGANConfig(StabilisedConfig, AudioGANConfig):
         """Channels from the start up to the layer next to the spectrogram, 1024-512-256-128-64 in the paper."""
         levels = max(self.picture_size).bit_length() - 3
         return [min(self.width * 2**level, self.max_channels) for level in reversed(range(levels))]
+
+    @classmethod
+    def processor_type(cls, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> str | None:
+        return "spectrogram"
 
     def processor(self, **overrides: Any) -> Processor:
         from ganzoo.processors import SpectrogramProcessor

@@ -12,6 +12,7 @@ network of that paper is the family `cgan`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -67,6 +68,10 @@ class VanillaConfig(StabilisedConfig, ImageGANConfig):
 
     def _packed_field(self) -> str | None:
         return "channels" if self.dimensions is None else "dimensions"
+
+    @classmethod
+    def processor_type(cls, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> str | None:
+        return "points" if values.get("dimensions") is not None else super().processor_type(values, overrides)
 
     def processor(self, **overrides: Any) -> Any:
         from ganzoo.processors import PointsProcessor
