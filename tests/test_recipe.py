@@ -397,3 +397,25 @@ def test_a_processor_that_a_checkpoint_brings_is_asked_too(tmp_path):
 def test_changes_of_pictures_refuse_other_samples(change, shape):
     with pytest.raises(UserError, match="is for pictures"):
         change(torch.zeros(shape), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        (
+            "wavegan-drums",
+            {"objective.augment": ["color"]},
+            "clips cannot be augmented by 'color'; there is cutout, gain, tr",
+        ),
+        (
+            "dcgan-digits",
+            {"objective.augment": ["gain"]},
+            "pictures cannot be augmented by 'gain'; there is color, cutout, tr",
+        ),
+        ("vanilla-ring", {"objective.augment": ["cutout"]}, r"got samples of shape \(2,\)"),
+        ("vanilla-ring", {"objective.ada": {"target": None, "probability": 0.5}}, r"ada augments pictures .* samples of shape \(2,\)"),
+    ],
+)
+def test_augmentation_that_the_samples_do_not_take_is_refused_before_training(name, overrides, said):
+    with pytest.raises(UserError, match=said):
+        build_trainer(load_recipe(name, overrides), torch.device("cpu"))

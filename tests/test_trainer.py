@@ -13,8 +13,8 @@ from training_helpers import NO_BATCH_STATISTICS, make_trainer
 
 from ganzoo.data.sampler import batch_indices
 from ganzoo.errors import UserError
+from ganzoo.losses import ADVERSARIAL_LOSSES
 from ganzoo.metrics.frechet import frechet_distance
-from ganzoo.objectives.adversarial import LOSSES
 from ganzoo.recipe.sections import OptimizerConfig
 from ganzoo.training.optimizers import build_optimizer
 from ganzoo.training.randomness import mix
@@ -301,7 +301,7 @@ def test_label_smoothing_lowers_the_target_of_real_samples(monkeypatch):
     assert len(checked) == 1
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", ADVERSARIAL_LOSSES.names())
 def test_every_adversarial_loss_trains(loss):
     trainer = make_trainer(**{"objective.loss": loss, "generator_optimizer.type": "adamw"})
     before = {role: weights(network) for role, network in trainer.networks.items()}

@@ -183,8 +183,7 @@ def ada_augment(samples: Tensor, probability: Tensor, policy: Collection[str] = 
     Raises:
         UserError: Samples that are no pictures; quarter turns of pictures that are not square.
     """
-    if samples.ndim != 4:
-        raise UserError(f"ada augments pictures (B, C, H, W), not samples of shape {tuple(samples.shape)}")
+    check_pictures(samples.shape[1:])
     layout = torch.contiguous_format if samples.is_contiguous() else torch.channels_last
     with torch.autocast(samples.device.type, enabled=False):
         augmented = _blit(widen(samples), probability, [BLITS[name] for name in BLITS if name in policy])
@@ -192,6 +191,12 @@ def ada_augment(samples: Tensor, probability: Tensor, policy: Collection[str] = 
             if name in policy and name not in BLITS:
                 augmented = operation(augmented, probability)
     return augmented.to(samples.dtype, memory_format=layout)
+
+
+def check_pictures(sample_shape: Sequence[int]) -> None:
+    """Raises a UserError if samples of this shape are no pictures (C, H, W)."""
+    if len(sample_shape) != 3:
+        raise UserError(f"ada augments pictures (B, C, H, W), not samples of shape {tuple(sample_shape)}")
 
 
 def _blit(samples: Tensor, probability: Tensor, operations: Sequence[Callable[[Tensor, Tensor], Tensor]]) -> Tensor:

@@ -8,7 +8,7 @@ generator of the samples' device: a step that the trainer has seeded is reproduc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -155,7 +155,7 @@ AUGMENTATIONS = {
     "cutout": Augmentation(pictures=random_cutout, clips=random_silence),
 }
 DIFF_AUGMENTATIONS = Kind("augmentation", "ganzoo.augmentation", "AUGMENTATION")
-_SAMPLES = {4: "pictures", 3: "clips"}
+_SAMPLES = {3: "pictures", 2: "clips"}
 
 
 def parse_policy(policy: str) -> tuple[str, ...]:
@@ -189,18 +189,27 @@ def diff_augment(samples: Tensor, policy: str) -> Tensor:
     Raises:
         UserError: A policy that is not valid for them, or samples that are neither.
     """
-    if samples.ndim not in _SAMPLES:
-        raise UserError(
-            f"DiffAugment is for pictures (B, C, H, W) and clips (B, C, L), got the shape {tuple(samples.shape)}."
-        )
-    kind = _SAMPLES[samples.ndim]
-    for name in parse_policy(policy):
-        change = getattr(DIFF_AUGMENTATIONS.get(name), kind)
-        if change is None:
-            known = [other for other, record in DIFF_AUGMENTATIONS.all().items() if getattr(record, kind)]
-            raise UserError(f"{kind} cannot be augmented by '{name}'; there is {', '.join(known)}.")
+    for change in changes_of(samples.shape[1:], parse_policy(policy)):
         samples = change(samples)
     return samples
+
+
+def changes_of(sample_shape: Sequence[int], names: Sequence[str]) -> list[Callable[[Tensor], Tensor]]:
+    """The functions of these augmentations for samples of a shape (C, H, W) or (C, L).
+
+    Raises:
+        UserError: One of them cannot be done to such samples, or the samples are neither.
+    """
+    kind = _SAMPLES.get(len(sample_shape))
+    if names and kind is None:
+        raise UserError(
+            f"DiffAugment is for pictures (B, C, H, W) and clips (B, C, L), got samples of shape {tuple(sample_shape)}."
+        )
+    functions = {name: getattr(DIFF_AUGMENTATIONS.get(name), kind) for name in names}
+    if unfit := [name for name, function in functions.items() if function is None]:
+        known = [name for name, record in DIFF_AUGMENTATIONS.all().items() if getattr(record, kind)]
+        raise UserError(f"{kind} cannot be augmented by '{unfit[0]}'; there is {', '.join(known)}.")
+    return [functions[name] for name in names]
 
 
 def instance_noise(samples: Tensor, std: float) -> Tensor:

@@ -13,8 +13,8 @@ from pydantic.functional_validators import PlainValidator
 from torch import Tensor
 
 from ganzoo import losses
-from ganzoo.augmentation.ada import AdaConfig, AugmentProbability, ada_augment
-from ganzoo.augmentation.diffaugment import DIFF_AUGMENTATIONS, diff_augment, instance_noise
+from ganzoo.augmentation.ada import AdaConfig, AugmentProbability, ada_augment, check_pictures
+from ganzoo.augmentation.diffaugment import DIFF_AUGMENTATIONS, changes_of, diff_augment, instance_noise
 from ganzoo.losses import ADVERSARIAL_LOSSES, MATCHINGS, PENALTIES, Penalty, PenaltyConfig
 from ganzoo.networks.audio import Vocoder
 from ganzoo.networks.base import Discriminator, Generator
@@ -129,7 +129,10 @@ class AdversarialObjective(Objective):
         return {"discriminator": training.n_critic, "generator": 1}
 
     def prepare(self, networks: Networks) -> None:
+        shape = networks["discriminator"].config.processor().network_shape
+        changes_of(shape, self.config.augment)  # refused now, not in the first step
         if self.config.ada is not None:
+            check_pictures(shape)
             self.modules["discriminator"] = AugmentProbability(self.config.ada)
         if self.config.path_length is not None:
             self.modules["generator"] = PathLength(self.config.path_length)

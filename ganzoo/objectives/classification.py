@@ -7,7 +7,7 @@ from typing import Literal
 import torch.nn.functional as F
 from pydantic import Field
 
-from ganzoo.augmentation.diffaugment import DIFF_AUGMENTATIONS, diff_augment, instance_noise
+from ganzoo.augmentation.diffaugment import DIFF_AUGMENTATIONS, changes_of, diff_augment, instance_noise
 from ganzoo.networks.base import Classifier
 from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, Trained
 from ganzoo.recipe.objective import ObjectiveConfig
@@ -34,6 +34,9 @@ class ClassificationObjective(Objective):
 
     def updates(self, training: TrainingConfig) -> dict[str, int]:
         return {"classifier": 1}
+
+    def prepare(self, networks: Networks) -> None:
+        changes_of(networks["classifier"].config.processor().network_shape, self.config.augment)
 
     def classifier_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Loss:
         samples = batch.samples

@@ -154,8 +154,8 @@ class EvaluationConfig(Section):
     embedder: str | None = Field(
         None,
         max_length=4096,
-        description="Of pictures 'pixels' (the default), 'inception', 'channels:NAME' (a classifier that sees each channel alone); of sound 'log-mel' (the default), 'clap'; or a "
-        "classifier checkpoint such as 'digit-classifier'.",
+        description="Of pictures 'pixels' (the default), 'inception', 'channels:NAME' (a classifier that sees each channel alone); "
+        "of sound 'log-mel' (the default), 'clap'; or a classifier checkpoint such as 'digit-classifier'.",
     )
     num_samples: int = Field(10_000, ge=2, le=10_000_000, description="Generated samples.")
     split: str | None = Field(

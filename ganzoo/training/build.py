@@ -59,7 +59,7 @@ def build_trainer(recipe: Recipe, device: torch.device, world: World | None = No
     processor = processor.informed(class_names=names, temperature=recipe.evaluation.temperature)
     # One seed in all processes: they start from the same weights.
     seed_device(device, mix(recipe.training.seed, "init"))
-    configs = {role: config.packed(recipe.packing) if role == "discriminator" else config for role in family.networks}
+    configs = {role: config if role == family.main_role else config.packed(recipe.packing) for role in family.networks}
     networks = {role: _network(role, family, configs[role], checkpoint) for role in family.networks}
     objective = build_objective(recipe.objective)
     return family, Trainer(recipe, networks, objective, dataset, processor, device=device, world=world)
@@ -86,7 +86,7 @@ def _published(
 def _network(role: str, family: Family, config: GANConfig, checkpoint: Repository | None) -> nn.Module:
     """The checkpoint's network; a new one where there is none (a discriminator that was not published)."""
     kind = family.networks[role]
-    subfolder = role if role == "discriminator" else ""
+    subfolder = "" if role == family.main_role else role
     if checkpoint is None or checkpoint.find(f"{subfolder}/config.json" if subfolder else "config.json") is None:
         return kind(config)
     network = load_network(checkpoint, kind, subfolder=subfolder)
