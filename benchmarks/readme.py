@@ -17,7 +17,8 @@ import modes
 import stacked
 
 from ganzoo.checkpoints.catalogue import catalogue
-from ganzoo.registry import MODALITIES, get_family, list_families
+from ganzoo.registry import get_family, list_families
+from ganzoo.utils.modalities import modalities
 
 # The metrics that the README shows, and how their values are written; the others are in the cards.
 HEADLINES = {
@@ -64,9 +65,9 @@ def gallery() -> str:
 def families() -> str:
     """A line for each modality: its families, each with its paper."""
     lines = []
-    for modality in MODALITIES:
+    for modality in modalities():
         links = [f"[`{name}`]({get_family(name).paper})" for name in list_families(modality=modality)]
-        lines.append(f"- {modality}: {', '.join(links)}")
+        lines += [f"- {modality}: {', '.join(links)}"] if links else []
     return "\n".join(lines)
 
 
