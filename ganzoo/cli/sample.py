@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ganzoo.errors import UserError
+from ganzoo.errors import UserError, shorten
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -82,6 +83,13 @@ if TYPE_CHECKING:
 @click.option("--top-k", type=int, default=None, help="Text: draw among the so many most probable tokens.")
 @click.option("--top-p", type=float, default=None, help="Text: among the most probable that reach this probability.")
 @click.option("--max-length", type=int, default=None, help="Text: tokens of a sentence at most.")
+@click.option(
+    "--with",
+    "further",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any other argument of the model's `sample`, such as --with picture=cat.png; for tasks of other packages. May be repeated.",
+)
 @click.option("--revision", default=None, help="Branch, tag or commit on the Hub.")
 @click.option("--device", default=None, help="cpu, cuda or cuda:N.")
 @click.option(
@@ -218,13 +226,29 @@ class View(_Taken):
 def _how(model: str, pipeline: Any, options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """How many samples, and the arguments of the pipeline's `sample`, which has those that its task has."""
     given = {name: value for name, value in options.items() if value is not None}
-    number = given.pop("num_samples")
+    number, further = given.pop("num_samples"), dict(map(_named, given.pop("further")))
     known = inspect.signature(pipeline.sample).parameters
-    if foreign := [f"--{name.replace('_', '-')}" for name in given if name not in known]:
+    asked = {**{name: f"--{name.replace('_', '-')}" for name in given}, **{name: f"--with {name}" for name in further}}
+    if foreign := [option for name, option in asked.items() if name not in known]:
         raise UserError(f"{model} makes {pipeline.processor.modality}, which has no {' and no '.join(foreign)}")
+    given |= further
+    needed = [name for name, argument in known.items() if argument.kind is argument.KEYWORD_ONLY]
+    if missing := [name for name in needed if known[name].default is inspect.Parameter.empty and name not in given]:
+        raise UserError(f"{model} needs {' and '.join(f'--with {name}=...' for name in missing)}")
     if "labels" in given:
         given["labels"] = _parse_labels(given["labels"], pipeline.processor.class_names or ())
     return number, given
+
+
+def _named(text: str) -> tuple[str, Any]:
+    """`NAME=VALUE` as name and value: a number, true, false or null where it reads so, else the text itself."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise UserError(f"--with takes NAME=VALUE, as in --with strength=0.5; not {shorten(text)}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def _save_view(make: Callable[[], Image | list[Image]], path: Path, show: bool, *, is_animated: bool) -> None:
