@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -124,11 +125,25 @@ class GANModel(nn.Module):
         """Called by the trainer once, before it makes the optimisers: what only training needs, such as weight norm."""
 
     def example_inputs(self, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Named inputs of `replay`, on the CPU: what the golden file of a checkpoint holds."""
+        """Named inputs of `replay`, on the CPU: what the golden file of a checkpoint holds.
+
+        Args:
+            generator: Source of randomness, on the CPU.
+
+        Returns:
+            Tensors (num_samples, ...), such as `latents` (num_samples, latent_dim) and `labels` (num_samples,) int64.
+        """
         raise NotImplementedError(f"{type(self).__name__} must say what its inputs look like")
 
     def replay(self, **inputs: Tensor) -> Tensor:
-        """A smooth function of the weights and `inputs`, to compare with a published output."""
+        """A smooth function of the weights and `inputs`, to compare with a published output.
+
+        Args:
+            **inputs: What `example_inputs` gave, (B, ...), on the network's device.
+
+        Returns:
+            (B, ...); of a generator its samples, of a discriminator all logits of a sample in one row, (B, K).
+        """
         raise NotImplementedError(f"{type(self).__name__} must say what it computes of its inputs")
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -151,22 +166,35 @@ class Generator(GANModel):
     refines: ClassVar[bool] = False
 
     def match(self, samples: Tensor) -> Tensor:
-        """Real samples as they look to the networks at the moment; smaller while a growing generator is small."""
+        """Real samples as they look to the networks at the moment; smaller while a growing generator is small.
+
+        Args:
+            samples: (B, *network_shape) of the processor.
+
+        Returns:
+            The same, or (B, ...) of the shape that `forward` gives now.
+        """
         return samples
 
+    # What draws the numbers of latents: torch.randn, or torch.rand.
+    noise: ClassVar[Callable[..., Tensor]] = staticmethod(torch.randn)
+
+    @property
+    def latent_size(self) -> int:
+        """Numbers in the latents of one sample."""
+        return self.config.latent_dim
+
     def sample_latents(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws `(num_samples, latent_dim)` standard-normal latents on the network's device.
+        """Draws latents `(num_samples, latent_size)`, standard normal unless the class says otherwise, on the network's device.
 
         Args:
             generator: Source of randomness; by default the global one of the device.
         """
-        shape = (num_samples, self.config.latent_dim)
-        return torch.randn(shape, generator=generator, device=generator.device if generator else self.device).to(
-            self.device
-        )
+        device = generator.device if generator else self.device
+        return self.noise((num_samples, self.latent_size), generator=generator, device=device).to(self.device)
 
     def example_inputs(self, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
-        inputs = {"latents": torch.randn(num_samples, self.config.latent_dim, generator=generator)}
+        inputs = {"latents": self.sample_latents(num_samples, generator=generator).cpu()}
         if self.config.num_classes is not None:
             inputs["labels"] = torch.arange(num_samples) % self.config.num_classes
         return inputs
@@ -266,19 +294,10 @@ def create(family: str, **config: Any) -> tuple[GANModel, ...]:
 class UniformLatents:
     """For a `Generator` whose latents are uniform in [-1, 1]: `class MyGenerator(UniformLatents, Generator)`."""
 
+    noise = staticmethod(torch.rand)
+
     def sample_latents(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws `(num_samples, latent_dim)` latents, uniform in [-1, 1], on the network's device.
-
-        Args:
-            generator: Source of randomness; by default the global one of the device.
-        """
-        device = generator.device if generator else self.device
-        drawn = torch.rand(num_samples, self.config.latent_dim, generator=generator, device=device)
-        return drawn.mul_(2).sub_(1).to(self.device)
-
-    def example_inputs(self, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
-        latents = self.sample_latents(num_samples, generator=generator).cpu()
-        return {**super().example_inputs(num_samples, generator), "latents": latents}
+        return super().sample_latents(num_samples, generator=generator).mul_(2).sub_(1)
 
     def truncate(self, latents: Tensor, truncation: float, labels: Tensor | None = None) -> Tensor:
         """Maps uniform latents to the uniform distribution cut at +-`truncation`, which shrinks them; above 1 cuts nothing.

@@ -242,10 +242,12 @@ class TextGenerator(Generator):
         values = torch.zeros(short.shape, device=tokens.device).masked_scatter(mask, chosen)
         return F.pad(values, (0, tokens.shape[1] - short.shape[1]))
 
-    def sample_latents(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws (num_samples, max_length) uniforms in [0, 1)."""
-        device = generator.device if generator else self.device
-        return torch.rand((num_samples, self.config.max_length), generator=generator, device=device).to(self.device)
+    noise = staticmethod(torch.rand)
+
+    @property
+    def latent_size(self) -> int:
+        """One number in [0, 1) a token."""
+        return self.config.max_length
 
     def truncate(self, latents: Tensor, truncation: float, labels: Tensor | None = None) -> Tensor:
         raise UserError("text models have no truncation; use temperature, top_k or top_p")
@@ -264,11 +266,13 @@ class CorePredictions:
     model: LanguageModel
 
     def predict(self, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None) -> Tensor:
+        """Tokens (B, T) -> logits (B, T, V) of each, given those before it."""
         return self.model.predict(tokens, labels)
 
     def predict_where(
         self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
     ) -> Tensor:
+        """Logits (N, V) of the N tokens of (B, T) where `mask` (B, T) is true, in its order."""
         return self.model.predict_where(mask, tokens, labels)
 
     def weighted_nll(
@@ -281,6 +285,7 @@ class CorePredictions:
         *,
         temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
+        """As `LanguageModel.weighted_nll`: mask, tokens, weights (B, T)."""
         return self.model.weighted_nll(mask, tokens, weights, labels, temperature=temperature)
 
 

@@ -130,7 +130,14 @@ class Processor(Exact):
         return [self.encode(raw)]
 
     def normalize(self, stored: torch.Tensor) -> torch.Tensor:
-        """Stored batch -> the networks' space, on the device where it is."""
+        """Stored batch -> the networks' space, on the device where it is.
+
+        Args:
+            stored: (B, *sample_shape) of `storage_dtype`.
+
+        Returns:
+            (B, *network_shape), float32, mostly in [-1, 1]; of text int64 ids.
+        """
         raise NotImplementedError
 
     def decode(self, samples: torch.Tensor, output_type: str) -> Any:
@@ -148,11 +155,18 @@ class Processor(Exact):
             raise UserError(f"unknown output_type {output_type!r}; it is one of {', '.join(self.output_types)}")
 
     def output(self, samples: torch.Tensor, output_type: str, *, labels: Any, latents: Any) -> Any:
-        """Wraps decoded samples in what a pipeline returns."""
+        """Wraps decoded samples in what a pipeline returns.
+
+        Args:
+            samples: (B, *network_shape).
+            output_type: As of `decode`.
+            labels: (B,) int64, or None.
+            latents: (B, ...) of which they were made, or None.
+        """
         raise NotImplementedError
 
     def save_preview(self, samples: torch.Tensor, folder: Path, name: str) -> list[str]:
-        """Writes samples (network space) for a person to look at or listen to; returns the file names."""
+        """Writes samples (B, *network_shape) for a person to look at or listen to; returns the names of the files in `folder`."""
         raise NotImplementedError
 
     def names_a_file(self, target: Path) -> bool:
@@ -169,15 +183,29 @@ class Processor(Exact):
         return True
 
     def save_samples(self, samples: torch.Tensor, target: Path) -> list[Path]:
-        """Writes samples (network space) to one file, or to one file each in a folder; returns the paths."""
+        """Writes samples (B, *network_shape) to one file, or to one file each in a folder; returns the paths.
+
+        Args:
+            target: What `names_a_file` takes for a file is one; else it is a folder.
+
+        Raises:
+            GanzooError: It cannot be written.
+        """
         raise NotImplementedError
 
     def show(self, samples: torch.Tensor) -> str:
-        """Samples (network space) as text for a terminal."""
+        """Samples (B, *network_shape) as text for a terminal."""
         raise NotImplementedError
 
     def to_stored(self, samples: torch.Tensor) -> torch.Tensor:
-        """The networks' space -> the stored representation (the inverse of `normalize`, rounded)."""
+        """The networks' space -> the stored representation (the inverse of `normalize`, rounded).
+
+        Args:
+            samples: (B, *network_shape), of any floating-point type, on any device; values out of range are clamped.
+
+        Returns:
+            (B, *sample_shape) of `storage_dtype`, on the same device.
+        """
         raise NotImplementedError
 
     def fingerprint(self) -> str:

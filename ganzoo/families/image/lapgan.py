@@ -174,19 +174,10 @@ class LAPGANGenerator(_ByLevel, Generator):
         """Pictures (B, channels, R, R) averaged down to the level's size."""
         return shrink(samples, self.config.sizes[self.upper_level])
 
-    def sample_latents(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws every level's standard-normal noise as one vector, `(num_samples, sum of the config's latent_sizes)`.
-
-        Args:
-            generator: Source of randomness; by default the global one of the device.
-        """
-        shape = (num_samples, sum(self.config.latent_sizes))
-        device = generator.device if generator else self.device
-        return torch.randn(shape, generator=generator, device=device).to(self.device)
-
-    def example_inputs(self, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
-        latents = torch.randn(num_samples, sum(self.config.latent_sizes), generator=generator)
-        return {**super().example_inputs(num_samples, generator), "latents": latents}
+    @property
+    def latent_size(self) -> int:
+        """Every level's noise, as one vector."""
+        return sum(self.config.latent_sizes)
 
     def latent_weight(self) -> Tensor:
         """Of the coarsest level's first layer, which decides what is drawn; zero for the noise planes, which decide details."""
