@@ -413,7 +413,11 @@ def test_changes_of_pictures_refuse_other_samples(change, shape):
             "pictures cannot be augmented by 'gain'; there is color, cutout, tr",
         ),
         ("vanilla-ring", {"objective.augment": ["cutout"]}, r"got samples of shape \(2,\)"),
-        ("vanilla-ring", {"objective.ada": {"target": None, "probability": 0.5}}, r"ada augments pictures .* samples of shape \(2,\)"),
+        (
+            "vanilla-ring",
+            {"objective.ada": {"target": None, "probability": 0.5}},
+            r"ada augments pictures .* samples of shape \(2,\)",
+        ),
     ],
 )
 def test_augmentation_that_the_samples_do_not_take_is_refused_before_training(name, overrides, said):

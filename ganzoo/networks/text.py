@@ -285,7 +285,7 @@ class CorePredictions:
         *,
         temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
-        """As `LanguageModel.weighted_nll`: mask, tokens, weights (B, T)."""
+        """The weighted sum of the negative log-likelihoods of the N tokens where `mask` (B, T) is true: weights (N,)."""
         return self.model.weighted_nll(mask, tokens, weights, labels, temperature=temperature)
 
 
