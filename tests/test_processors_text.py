@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ganzoo
-from ganzoo.checkpoints.checkpoint import read_processor
+from ganzoo.checkpoints.checkpoint import Checkpoint
 from ganzoo.checkpoints.repository import LocalRepository
 from ganzoo.errors import CheckpointError, UserError
 from ganzoo.processors import PROCESSORS, ImageProcessor, Processor, TextProcessor, fit_text_processor
@@ -253,7 +253,7 @@ def checkpoint(folder, processor):
 
 def test_saved_and_read_back(tmp_path):
     processor = fit_text_processor(SENTENCES)
-    loaded = read_processor(checkpoint(tmp_path, processor))
+    loaded = Checkpoint(checkpoint(tmp_path, processor)).processor
     assert loaded == processor and loaded.fingerprint() == processor.fingerprint()
     assert loaded.encode(SENTENCES[0]).tolist() == processor.encode(SENTENCES[0]).tolist()
     loaded.save_pretrained(tmp_path / "again")
@@ -263,7 +263,7 @@ def test_saved_and_read_back(tmp_path):
 
 def test_saved_without_a_tokenizer(tmp_path):
     processor = TextProcessor(vocab_size=10, max_length=3)
-    assert read_processor(checkpoint(tmp_path, processor)) == processor
+    assert Checkpoint(checkpoint(tmp_path, processor)).processor == processor
     assert not (tmp_path / "tokenizer.json").exists()
 
 
@@ -285,10 +285,10 @@ def test_reading_and_writing_text_imports_no_transformers(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from ganzoo.checkpoints.checkpoint import read_processor
+from ganzoo.checkpoints.checkpoint import Checkpoint
 from ganzoo.checkpoints.repository import LocalRepository
 import torch
-processor = read_processor(LocalRepository(Path({str(tmp_path)!r})))
+processor = Checkpoint(LocalRepository(Path({str(tmp_path)!r}))).processor
 processor.decode(torch.tensor([[4, 5, 2]]))
 processor.encode_prompt("a man")
 assert "transformers" not in sys.modules
@@ -365,7 +365,7 @@ def test_missing_special_tokens_are_added(tmp_path):
     special = (padded.eos_token_id, padded.bos_token_id, padded.pad_token_id)
     assert [padded.backend.id_to_token(id) for id in special] == ["<e>", "<bos>", "<pad>"]
     assert padded.vocab_size == 302
-    assert read_processor(checkpoint(tmp_path / "c", padded)) == padded
+    assert Checkpoint(checkpoint(tmp_path / "c", padded)).processor == padded
 
 
 @pytest.mark.parametrize("name", ["nowhere/at-all", "/nowhere", "not a name", "\0"])
@@ -447,7 +447,7 @@ def test_files_that_do_not_fit(damage, message, tmp_path):
     repository = checkpoint(tmp_path, fit_text_processor(SENTENCES))
     damage(tmp_path)
     with pytest.raises(CheckpointError, match=message):
-        read_processor(repository)
+        assert Checkpoint(repository).processor
 
 
 def test_another_models_tokenizer(tmp_path):
@@ -457,7 +457,7 @@ def test_another_models_tokenizer(tmp_path):
     (tmp_path / "tokenizer.json").write_text(other._tokenizer_json)
     change(tmp_path, "processor_config.json", tokenizer_sha256=other.tokenizer_sha256)
     with pytest.raises(CheckpointError, match="a vocabulary of 9 tokens, not of 8"):
-        read_processor(repository)
+        assert Checkpoint(repository).processor
 
 
 def test_a_huge_tokenizer_is_not_read(tmp_path):
@@ -465,7 +465,7 @@ def test_a_huge_tokenizer_is_not_read(tmp_path):
     with open(tmp_path / "tokenizer.json", "wb") as file:
         file.truncate(1 << 40)  # a hole, not a terabyte
     with pytest.raises(CheckpointError, match="is larger than 67,108,864 bytes"):
-        read_processor(repository)
+        assert Checkpoint(repository).processor
 
 
 def test_a_tokenizer_that_fills_the_memory_is_not_run():

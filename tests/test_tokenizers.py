@@ -20,7 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import ganzoo
-from ganzoo.checkpoints.checkpoint import read_processor
+from ganzoo.checkpoints.checkpoint import Checkpoint
 from ganzoo.checkpoints.repository import LocalRepository
 from ganzoo.data import DataConfig, open_source
 from ganzoo.errors import UserError
@@ -329,7 +329,7 @@ def test_published_checkpoints_read_words():
     folders = [path.parent for path in HUB.glob("*/tokenizer.json")]
     assert folders
     for folder in folders:
-        processor = read_processor(LocalRepository(folder))
+        processor = Checkpoint(LocalRepository(folder)).processor
         assert (processor.unit, processor.counted, processor.decisions) == ("word", ("nltk", True), ())
 
 

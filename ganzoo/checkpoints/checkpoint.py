@@ -1,22 +1,176 @@
-"""Networks and processors to and from the files of a checkpoint folder: strict, without pickle, without remote code."""
+"""A checkpoint opened as a value, and networks to files: strict, without pickle, without remote code."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import nn
 
+from ganzoo.checkpoints.repository import LocalRepository, open_repository
 from ganzoo.checkpoints.weights import Loaded, Network, cast, load_weights, plain_state_dict
 from ganzoo.errors import CheckpointError, NotFoundError, UserError
 from ganzoo.processors import Processor, processor_from_json
 from ganzoo.registry import get_family
-from ganzoo.utils.files import TensorFile, read_json, save_tensors, write_text
-from ganzoo.utils.layout import CONFIG_FILE, MODEL_TYPE, PROCESSOR_FILE, WEIGHTS_FILE
+from ganzoo.utils.files import Files, TensorFile, read_json, save_tensors, write_text
+from ganzoo.utils.layout import CONFIG_FILE, DISCRIMINATOR_FOLDER, MODEL_TYPE, PROCESSOR_FILE, WEIGHTS_FILE
 from ganzoo.version import __version__
 
 if TYPE_CHECKING:
-    from ganzoo.checkpoints.repository import Repository
+    from typing_extensions import Self
+
+
+class Description(NamedTuple):
+    """What a `config.json` says of its network."""
+
+    family: str
+    role: str
+    config: Any
+
+    @property
+    def network_class(self) -> type[nn.Module]:
+        return get_family(self.family).networks[self.role]
+
+
+class Checkpoint:
+    """A checkpoint, opened once: every file is read when it is asked for, and at most once.
+
+    Args:
+        files: Where its files are.
+        device: Where the weights go; by default the CPU.
+        dtype: Type of the floating-point parameters; by default that in which networks are built, float32.
+        main: The main network, where it is loaded already.
+
+    Raises:
+        UserError: The device cannot be used, or the type is not one of floating point.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        main: Network | None = None,
+    ) -> None:
+        if dtype is not None and not dtype.is_floating_point:
+            raise UserError(f"dtype must be a floating-point type such as torch.bfloat16, not {dtype}")
+        if device is not None:
+            _check_device(device)
+        self.files, self.device, self.dtype = files, device, dtype
+        known = {} if main is None else {"": Description(main.family, main.role, main.config)}
+        self._descriptions: dict[str, Description] = known
+        self._networks: dict[str, nn.Module] = {} if main is None else {"": main}
+
+    @classmethod
+    def open(
+        cls,
+        source: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        **where: Any,
+    ) -> Self:
+        """Opens a folder, a name of the catalogue, or `org/name[@revision]`; `where` is for `open_repository`."""
+        return cls(open_repository(source, **where), device=device, dtype=dtype)
+
+    @property
+    def name(self) -> str:
+        return self.files.name
+
+    @property
+    def family(self) -> str:
+        return self.describe().family
+
+    @property
+    def config(self) -> Any:
+        """The config of the main network."""
+        return self.describe().config
+
+    @cached_property
+    def processor(self) -> Processor:
+        """What `processor_config.json` says, with the tokenizer's files where it has one.
+
+        Raises:
+            CheckpointError: Unknown type, malformed values, samples of another kind than the network's, or a tokenizer that
+                is missing, damaged, or does not fit.
+            NotFoundError: There is no `processor_config.json`.
+        """
+        path = self.files.file(PROCESSOR_FILE)
+        where = f"{self.name}: {path.name}"
+        processor = processor_from_json(read_json(path), where=where)
+        expected = self.config.processor()
+        if processor.processor_type != expected.processor_type and processor.network_shape != expected.network_shape:
+            raise CheckpointError(f"{where} is for {processor.modality}, the network is for {expected.modality}")
+        if difference := processor.difference(expected):
+            raise CheckpointError(f"{where} {difference}")
+        return processor.with_files(self.files)
+
+    @property
+    def discriminator(self) -> nn.Module | None:
+        """The discriminator beside the main network, None where there is none."""
+        return self.network(DISCRIMINATOR_FOLDER) if self.holds(DISCRIMINATOR_FOLDER) else None
+
+    def holds(self, subfolder: str) -> bool:
+        """Whether there is a network in this folder of the checkpoint."""
+        return subfolder in self._descriptions or self.files.find(_inside(subfolder, CONFIG_FILE)) is not None
+
+    def describe(self, subfolder: str = "") -> Description:
+        """What the config of a network says; "" is the main one.
+
+        Raises:
+            CheckpointError: It is not a ganzoo config, its values are wrong, or the network does not belong to the main one.
+            NotFoundError: The file or the family does not exist.
+        """
+        if subfolder not in self._descriptions:
+            description = _read_description(self.files, subfolder)
+            if subfolder == DISCRIMINATOR_FOLDER and self.holds(""):
+                self._check_belongs(description)
+            self._descriptions[subfolder] = description
+        return self._descriptions[subfolder]
+
+    def weights(self, subfolder: str = "") -> TensorFile:
+        """The weights of a network, not yet in memory."""
+        return TensorFile(self.files.file(_inside(subfolder, WEIGHTS_FILE)))
+
+    def network(self, subfolder: str = "", expected: type[Loaded] = nn.Module) -> Loaded:
+        """One network, in `eval()` mode; "" is the main one.
+
+        Raises:
+            CheckpointError: Its files are damaged or not those of a ganzoo checkpoint.
+            NotFoundError: There are none, or none of this machine's families.
+            UserError: It is not what was expected.
+        """
+        family, role, config = self.describe(subfolder)
+        network_class = self.describe(subfolder).network_class
+        if not issubclass(network_class, expected):
+            raise UserError(f"{self.name} holds the {role} of {family!r}, not a {expected.__name__}")
+        if subfolder not in self._networks:
+            network = load_weights(network_class, config, self.weights(subfolder), device=self.device)
+            if self.dtype is not None:
+                cast(network, self.dtype)
+            self._networks[subfolder] = network.eval()
+        return self._networks[subfolder]
+
+    def folder_of(self, expected: type[nn.Module]) -> str:
+        """The folder in which a network of such a class is to be sought: a discriminator's own, if there is one."""
+        beside = getattr(expected, "role", "") == "discriminator" and self.holds(DISCRIMINATOR_FOLDER)
+        return DISCRIMINATOR_FOLDER if beside else ""
+
+    def _check_belongs(self, other: Description) -> None:
+        main = self.describe()
+        if other.family != main.family:
+            difference = f"is of the family {other.family!r}, and the {main.role} of {main.family!r}"
+        elif keys := main.config.differences(other.config):
+            difference = f"has another config than the {main.role} ({', '.join(keys)})"
+        else:
+            return
+        raise CheckpointError(
+            f"{self.name}: the network in {DISCRIMINATOR_FOLDER}/ {difference}; it is left from another checkpoint, delete "
+            "that folder"
+        )
 
 
 def save_network(network: Network, folder: Path) -> None:
@@ -25,15 +179,13 @@ def save_network(network: Network, folder: Path) -> None:
     write_text(folder / CONFIG_FILE, network.config.to_json(role=network.role))
 
 
-def read_network_config(repository: Repository, subfolder: str) -> tuple[str, str, Any]:
-    """Reads and validates a `config.json`: family, role, config.
+def _inside(subfolder: str, file: str) -> str:
+    return f"{subfolder}/{file}" if subfolder else file
 
-    Raises:
-        CheckpointError: It is not a ganzoo config, or its values are wrong.
-        NotFoundError: The file or the family does not exist.
-    """
-    path = repository.file(f"{subfolder}/{CONFIG_FILE}" if subfolder else CONFIG_FILE)
-    where = f"{repository.name}: {path.name}"
+
+def _read_description(files: Files, subfolder: str) -> Description:
+    path = files.file(_inside(subfolder, CONFIG_FILE))
+    where = f"{files.name}: {path.name}"
     values = read_json(path)
     if values.pop("model_type", None) != MODEL_TYPE:
         raise CheckpointError(f"{where} is not of a ganzoo checkpoint (its model_type is not '{MODEL_TYPE}')")
@@ -47,57 +199,10 @@ def read_network_config(repository: Repository, subfolder: str) -> tuple[str, st
     if role not in record.networks:
         raise CheckpointError(f"{where}: family {family!r} has no {role!r}; it has {', '.join(record.networks)}")
     try:
-        return family, role, record.config.from_dict(values, where=where)
+        return Description(family, role, record.config.from_dict(values, where=where))
     except UserError as error:
         written_by = f" (written by ganzoo {version}, this is {__version__})" if version != __version__ else ""
         raise CheckpointError(f"{error}{written_by}") from None
-
-
-def load_network(
-    repository: Repository,
-    expected: type[Loaded],
-    *,
-    subfolder: str | None = None,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
-) -> Loaded:
-    """Loads one network in `eval()` mode; the arguments are those of `GANModel.from_pretrained`."""
-    if dtype is not None and not dtype.is_floating_point:
-        raise UserError(f"dtype must be a floating-point type such as torch.bfloat16, not {dtype}")
-    if device is not None:
-        _check_device(device)
-    if subfolder is None:
-        own = expected.role if expected.role == "discriminator" else ""
-        subfolder = own if own and repository.find(f"{own}/{CONFIG_FILE}") else ""
-    family, role, config = read_network_config(repository, subfolder)
-    network_class = get_family(family).networks[role]
-    if not issubclass(network_class, expected):
-        raise UserError(f"{repository.name} holds the {role} of {family!r}, not a {expected.__name__}")
-    weights = TensorFile(repository.file(f"{subfolder}/{WEIGHTS_FILE}" if subfolder else WEIGHTS_FILE))
-    network = load_weights(network_class, config, weights, device=device)
-    if dtype is not None:
-        cast(network, dtype)
-    return network.eval()
-
-
-def read_processor(repository: Repository) -> Processor:
-    """Reads `processor_config.json`, and the tokenizer's files where it has one.
-
-    Raises:
-        CheckpointError: Unknown type, malformed values, samples of another kind than the network's, or a tokenizer that is
-            missing, damaged, or does not fit.
-        NotFoundError: There is no `processor_config.json`.
-    """
-    path = repository.file(PROCESSOR_FILE)
-    where = f"{repository.name}: {path.name}"
-    processor = processor_from_json(read_json(path), where=where)
-    _, _, config = read_network_config(repository, "")
-    expected = config.processor()
-    if processor.processor_type != expected.processor_type and processor.network_shape != expected.network_shape:
-        raise CheckpointError(f"{where} is for {processor.modality}, the network is for {expected.modality}")
-    if difference := processor.difference(expected):
-        raise CheckpointError(f"{where} {difference}")
-    return processor.with_files(repository)
 
 
 def check_folder(folder: Path) -> None:
@@ -106,16 +211,12 @@ def check_folder(folder: Path) -> None:
     Raises:
         CheckpointError: What is wrong.
     """
-    from ganzoo.checkpoints.repository import LocalRepository
-
-    repository = LocalRepository(folder)
-    for path in [folder, *(child for child in folder.iterdir() if child.is_dir())]:
-        subfolder = "" if path == folder else path.name
-        if subfolder and repository.find(f"{subfolder}/{CONFIG_FILE}") is None:
-            continue
-        read_network_config(repository, subfolder)
-        TensorFile(repository.file(f"{subfolder}/{WEIGHTS_FILE}" if subfolder else WEIGHTS_FILE)).verify()
-    read_processor(repository)
+    checkpoint = Checkpoint(LocalRepository(folder))
+    for subfolder in ("", *(child.name for child in folder.iterdir() if child.is_dir())):
+        if not subfolder or checkpoint.holds(subfolder):
+            checkpoint.describe(subfolder)
+            checkpoint.weights(subfolder).verify()
+    checkpoint.processor  # noqa: B018 - read and checked
 
 
 def _check_device(device: str | torch.device) -> None:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ganzoo.checkpoints.checkpoint import load_network, read_processor
-from ganzoo.checkpoints.repository import open_repository
+from ganzoo.checkpoints.checkpoint import Checkpoint
 from ganzoo.embedders.base import Embedding, _device
 from ganzoo.embedders.pixels import fit_images
 from ganzoo.errors import UserError
@@ -69,8 +68,8 @@ def load_classifier(source: str | Path, sampling_rate: int | None = None) -> Cla
         NotFoundError: There is no such checkpoint.
         UserError: It holds something other than a classifier.
     """
-    repository = open_repository(source)
-    network, processor = load_network(repository, GANModel), read_processor(repository)
+    checkpoint = Checkpoint.open(source)
+    network, processor = checkpoint.network("", GANModel), checkpoint.processor
     if not isinstance(network, Classifier):
         raise UserError(f"{str(source)!r} holds a {type(network).__name__}; an embedder must be a classifier")
     # A folder's own name, not its path: the name is published with the numbers.

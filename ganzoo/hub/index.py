@@ -12,7 +12,7 @@ from ganzoo.checkpoints.repository import LocalRepository
 from ganzoo.checkpoints.weights import count_parameters
 from ganzoo.hub.metadata import split_card
 from ganzoo.utils.files import read_text, write_text
-from ganzoo.utils.layout import CARD_FILE
+from ganzoo.utils.layout import CARD_FILE, CONFIG_FILE
 
 
 def write_catalogue(folder: Path) -> list[CatalogueEntry]:
@@ -20,20 +20,19 @@ def write_catalogue(folder: Path) -> list[CatalogueEntry]:
 
     It pins the content of every file but the cards: whoever loads a checkpoint by its name gets those or none.
     """
-    from ganzoo.checkpoints.checkpoint import read_processor
-    from ganzoo.networks.base import GANModel
+    from ganzoo.checkpoints.checkpoint import Checkpoint
 
     entries = []
-    for checkpoint in sorted(path.parent for path in folder.glob("*/config.json")):
-        network = GANModel.from_pretrained(checkpoint)
+    for path in sorted(path.parent for path in folder.glob(f"*/{CONFIG_FILE}")):
+        checkpoint = Checkpoint(LocalRepository(path))
         entries.append(
             CatalogueEntry(
-                name=checkpoint.name,
-                family=network.family,
-                modality=read_processor(LocalRepository(checkpoint)).modality,
-                parameters=count_parameters(network),
-                summary=_summary(checkpoint / CARD_FILE),
-                files=pins_of(checkpoint),
+                name=path.name,
+                family=checkpoint.family,
+                modality=checkpoint.processor.modality,
+                parameters=count_parameters(checkpoint.network()),
+                summary=_summary(path / CARD_FILE),
+                files=pins_of(path),
             )
         )
     write_text(folder / CATALOGUE_FILE, json.dumps([asdict(entry) for entry in entries], indent=2) + "\n")

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganzoo.checkpoints.checkpoint import load_network, read_processor
+from ganzoo.checkpoints.checkpoint import Checkpoint
 from ganzoo.checkpoints.golden import replay_golden
-from ganzoo.checkpoints.repository import Repository, open_repository
+from ganzoo.checkpoints.weights import count_parameters
 from ganzoo.errors import CheckpointError, GanzooError
 from ganzoo.hub.metadata import check_card
-from ganzoo.networks.base import Discriminator, GANModel
+from ganzoo.networks.base import GANModel
 from ganzoo.utils.files import read_text
-from ganzoo.utils.layout import CONFIG_FILE, GOLDEN_FILE, RECIPE_FILE
+from ganzoo.utils.layout import CARD_FILE, CONFIG_FILE, GOLDEN_FILE, RECIPE_FILE
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ def verify(source: str | Path, *, revision: str | None = None) -> list[Check]:
     Raises:
         NotFoundError: There is no such checkpoint.
     """
-    repository = open_repository(source, revision=revision)
-    repository.file(CONFIG_FILE)
-    checks: dict[str, Callable[[Repository], str]] = {
+    checkpoint = Checkpoint.open(source, revision=revision)
+    checkpoint.files.file(CONFIG_FILE)
+    checks: dict[str, Callable[[Checkpoint], str]] = {
         "weights": _weights,
         "golden outputs": _golden,
         "discriminator": _discriminator,
@@ -46,59 +46,57 @@ def verify(source: str | Path, *, revision: str | None = None) -> list[Check]:
         "metrics": _metrics,
         "card": _card,
     }
-    return [_run(name, check, repository) for name, check in checks.items()]
+    return [_run(name, check, checkpoint) for name, check in checks.items()]
 
 
-def _run(name: str, check: Callable[[Repository], str], repository: Repository) -> Check:
+def _run(name: str, check: Callable[[Checkpoint], str], checkpoint: Checkpoint) -> Check:
     try:
-        return Check(name, True, check(repository))
+        return Check(name, True, check(checkpoint))
     except GanzooError as error:
         return Check(name, False, str(error))
 
 
-def _weights(repository: Repository) -> str:
-    network = load_network(repository, GANModel)
-    return f"{network.family} {network.role}, {sum(p.numel() for p in network.parameters()):,} parameters"
+def _weights(checkpoint: Checkpoint) -> str:
+    network = checkpoint.network("", GANModel)
+    return f"{network.family} {network.role}, {count_parameters(network):,} parameters"
 
 
-def _golden(repository: Repository) -> str:
-    path = repository.file(GOLDEN_FILE)
-    difference = replay_golden(load_network(repository, GANModel), path)
+def _golden(checkpoint: Checkpoint) -> str:
+    path = checkpoint.files.file(GOLDEN_FILE)
+    difference = replay_golden(checkpoint.network("", GANModel), path)
     return f"outputs replayed, largest difference {difference:.1g}"
 
 
-def _discriminator(repository: Repository) -> str:
-    if repository.find(f"discriminator/{CONFIG_FILE}") is None:
-        return "none in this checkpoint"
-    network = load_network(repository, Discriminator)
-    return f"{sum(p.numel() for p in network.parameters()):,} parameters"
+def _discriminator(checkpoint: Checkpoint) -> str:
+    network = checkpoint.discriminator
+    return "none in this checkpoint" if network is None else f"{count_parameters(network):,} parameters"
 
 
-def _processor(repository: Repository) -> str:
-    processor = read_processor(repository)
+def _processor(checkpoint: Checkpoint) -> str:
+    processor = checkpoint.processor
     return f"{processor.processor_type}, samples of shape {processor.sample_shape}"
 
 
-def _recipe(repository: Repository) -> str:
+def _recipe(checkpoint: Checkpoint) -> str:
     from ganzoo.recipe.reading import load_recipe
 
-    path = repository.find(RECIPE_FILE)
+    path = checkpoint.files.find(RECIPE_FILE)
     return "none in this checkpoint" if path is None else f"valid: {load_recipe(path).name}"
 
 
-def _metrics(repository: Repository) -> str:
+def _metrics(checkpoint: Checkpoint) -> str:
     from ganzoo.metrics.records import read_measured
     from ganzoo.utils.layout import METRICS_FILE
 
-    path = repository.find(METRICS_FILE)
+    path = checkpoint.files.find(METRICS_FILE)
     if path is None:
         return "none in this checkpoint"
     results = read_measured(path).metrics
     return f"{len(results)} measured" if results else "nothing measured"
 
 
-def _card(repository: Repository) -> str:
-    problems = check_card(read_text(repository.file("README.md")))
+def _card(checkpoint: Checkpoint) -> str:
+    problems = check_card(read_text(checkpoint.files.file(CARD_FILE)))
     if problems:
         raise CheckpointError("; ".join(problems))
     return "valid metadata"

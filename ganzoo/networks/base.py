@@ -104,22 +104,23 @@ class GANModel(nn.Module):
             UserError: The checkpoint holds another family or role than this class.
             CheckpointError: The files are damaged or not a ganzoo checkpoint.
         """
-        from ganzoo.checkpoints.checkpoint import load_network
-        from ganzoo.checkpoints.repository import open_repository
+        from ganzoo.checkpoints.checkpoint import Checkpoint
 
         # transformers' AutoModel passes its own arguments too (config=, trust_remote_code=, ...); they change nothing.
         unknown = set(adapter) - {"config", "trust_remote_code", "adapter_kwargs", "code_revision", "commit_hash"}
         if unknown:
             raise UserError(f"from_pretrained has no argument {', '.join(sorted(unknown))}")
-        repository = open_repository(
+        checkpoint = Checkpoint.open(
             source,
+            device=device,
+            dtype=dtype,
             revision=revision,
             token=token,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
             force_download=force_download,
         )
-        return load_network(repository, cls, subfolder=subfolder, device=device, dtype=dtype)
+        return checkpoint.network(checkpoint.folder_of(cls) if subfolder is None else subfolder, cls)
 
     def prepare_for_training(self) -> None:
         """Called by the trainer once, before it makes the optimisers: what only training needs, such as weight norm."""

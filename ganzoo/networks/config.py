@@ -100,6 +100,14 @@ class GANConfig(Exact):
         """The field that counts what samples laid onto each other have more of; None where they cannot be."""
         return None
 
+    def differences(self, judge: GANConfig) -> list[str]:
+        """The fields in which the config of a discriminator differs from this one, that of the network that it judges.
+
+        That it judges several samples at once (`packed`) is no difference.
+        """
+        packed, own, its = self._packed_field(), self.model_dump(mode="json"), judge.model_dump(mode="json")
+        return [key for key in own if own[key] != its[key] and (key != packed or its[key] % own[key])]
+
     def to_json(self, *, role: str) -> str:
         """The content of `config.json` for the network that plays `role`."""
         from ganzoo.version import __version__

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from ganzoo.checkpoints.checkpoint import load_network, read_network_config, read_processor, save_network
+from ganzoo.checkpoints.checkpoint import Checkpoint, save_network
 from ganzoo.checkpoints.golden import save_golden
-from ganzoo.checkpoints.repository import ReachableFiles, open_repository, reason_offline
+from ganzoo.checkpoints.repository import ReachableFiles, reason_offline
 from ganzoo.checkpoints.weights import count_parameters
 from ganzoo.errors import NotCachedError, UserError
 from ganzoo.hub.transfer import PushResult, push_saved
@@ -23,7 +23,7 @@ from ganzoo.processors import Processor
 from ganzoo.registry import Family, get_family
 from ganzoo.utils.files import Files, write_text
 from ganzoo.utils.finding import Kind
-from ganzoo.utils.layout import CONFIG_FILE, GOLDEN_FILE, RECIPE_FILE
+from ganzoo.utils.layout import DISCRIMINATOR_FOLDER, GOLDEN_FILE, RECIPE_FILE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -108,8 +108,7 @@ class Pipeline:
     def discriminator(self) -> Discriminator | None:
         """The discriminator that the checkpoint holds, or None."""
         if self._discriminator is None and self.repository is not None:
-            if self.repository.find(f"discriminator/{CONFIG_FILE}") is not None:
-                self._discriminator = load_network(self.repository, Discriminator)
+            self._discriminator = Checkpoint(self.repository, main=self.network).discriminator
         return self._discriminator
 
     @property
@@ -206,7 +205,7 @@ class Pipeline:
         save_network(self.network, folder)
         self.processor.save_pretrained(folder)
         if discriminator is not None:
-            save_network(discriminator, folder / "discriminator")
+            save_network(discriminator, folder / DISCRIMINATOR_FOLDER)
         if recipe is not None:
             write_text(folder / RECIPE_FILE, recipe.published().to_yaml())
         write_measured(folder / METRICS_FILE, metrics, training)
@@ -337,11 +336,9 @@ def load_pipeline(
     Raises:
         UserError: It makes another pipeline.
     """
-    repository = open_repository(source, **where)
-    family, role, _ = read_network_config(repository, "")
-    found = pipeline_class(get_family(family).networks[role], where=repository.name)
+    checkpoint = Checkpoint.open(source, device=device, dtype=dtype, **where)
+    found = pipeline_class(checkpoint.describe().network_class, where=checkpoint.name)
     if not fits(found):
         hint = f"; see 'ganzoo {found.command} --help'" if found.command else ""
         raise UserError(f"{source} makes a {found.__name__}, not a {wanted}{hint}")
-    network = load_network(repository, GANModel, device=device, dtype=dtype)
-    return found(network, read_processor(repository), repository=repository)
+    return found(checkpoint.network("", GANModel), checkpoint.processor, repository=checkpoint.files)

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ganzoo.checkpoints.checkpoint import load_network, read_network_config, read_processor
-from ganzoo.checkpoints.repository import Repository, open_repository
+from ganzoo.checkpoints.checkpoint import Checkpoint
 from ganzoo.data import load_data, open_source
 from ganzoo.errors import UserError
 from ganzoo.evaluation import check_evaluation
@@ -37,7 +36,7 @@ def build_trainer(recipe: Recipe, device: torch.device, world: World | None = No
     check_fit(recipe)
     values = dict(recipe.model)
     family = get_family(values.pop("family"))
-    checkpoint = open_repository(recipe.init) if recipe.init else None
+    checkpoint = Checkpoint.open(recipe.init) if recipe.init else None
     if checkpoint is None:
         source = open_source(recipe.data)
         limited = dataclasses.replace(source, iterate=lambda: source.first(recipe.data.limit))
@@ -66,12 +65,14 @@ def build_trainer(recipe: Recipe, device: torch.device, world: World | None = No
 
 
 def _published(
-    checkpoint: Repository, family: Family, stated: dict[str, Any], overrides: dict[str, Any]
+    checkpoint: Checkpoint, family: Family, stated: dict[str, Any], overrides: dict[str, Any]
 ) -> tuple[GANConfig, Processor]:
     """Config and processor of the checkpoint that a run begins with; what the recipe states must be the same."""
-    name, _, config = read_network_config(checkpoint, "")
-    if name != family.name:
-        raise UserError(f"init: {checkpoint.name} is a {name!r}, and the recipe's model.family is {family.name!r}")
+    config = checkpoint.config
+    if checkpoint.family != family.name:
+        raise UserError(
+            f"init: {checkpoint.name} is a {checkpoint.family!r}, and the recipe's model.family is {family.name!r}"
+        )
     own = config.model_dump(mode="json")
     wanted = type(config).from_dict({**own, **stated}, where="recipe section 'model'").model_dump(mode="json")
     for key in stated:
@@ -80,16 +81,18 @@ def _published(
                 f"model.{key} is {wanted[key]}, and {own[key]} in {checkpoint.name}, which the run begins with "
                 f"(init); leave model.{key} out, or init"
             )
-    return config, read_processor(checkpoint).revised(**overrides) if overrides else read_processor(checkpoint)
+    return config, checkpoint.processor.revised(**overrides) if overrides else checkpoint.processor
 
 
-def _network(role: str, family: Family, config: GANConfig, checkpoint: Repository | None) -> nn.Module:
+def _network(role: str, family: Family, config: GANConfig, checkpoint: Checkpoint | None) -> nn.Module:
     """The checkpoint's network; a new one where there is none (a discriminator that was not published)."""
     kind = family.networks[role]
-    subfolder = "" if role == family.main_role else role
-    if checkpoint is None or checkpoint.find(f"{subfolder}/config.json" if subfolder else "config.json") is None:
+    if checkpoint is None:
         return kind(config)
-    network = load_network(checkpoint, kind, subfolder=subfolder)
+    subfolder = "" if role == family.main_role else role
+    if not checkpoint.holds(subfolder):
+        return kind(config)
+    network = checkpoint.network(subfolder, kind)
     if network.config != config:
         raise UserError(f"init: the {role} of {checkpoint.name} has another config than its generator, or other packs")
     return network

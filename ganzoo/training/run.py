@@ -32,7 +32,7 @@ from ganzoo.training.state import checkpoint_folders, load_latest, save_checkpoi
 from ganzoo.training.trackers import ProgressBar, create_trackers, read_rows
 from ganzoo.training.trainer import is_finite
 from ganzoo.utils.files import new_folder, remove_leftovers, write_text
-from ganzoo.utils.layout import RECIPE_FILE
+from ganzoo.utils.layout import DISCRIMINATOR_FOLDER, RECIPE_FILE
 
 PIPELINE_FOLDER = "pipeline"
 # With several processes the wish to stop is agreed on every so many steps; alone it is heard after each.
@@ -306,7 +306,7 @@ class RunLoop:
         """The part of a training checkpoint that loads like any other: averaged main network, discriminator, processor."""
         save_network(self.trainer.main_network, folder)
         if self._trains_discriminator:
-            save_network(self.trainer.networks["discriminator"], folder / "discriminator")
+            save_network(self.trainer.networks["discriminator"], folder / DISCRIMINATOR_FOLDER)
         self.trainer.processor.save_pretrained(folder)
         write_text(folder / RECIPE_FILE, self.recipe.to_yaml())
 

@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 
 CONFIG_FILE = "config.json"
 MODEL_TYPE = "ganzoo"
+DISCRIMINATOR_FOLDER = "discriminator"
 GOLDEN_FILE = "test/golden.safetensors"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
@@ -16,13 +17,13 @@ TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 PROCESSOR_FILE = "processor_config.json"
 RECIPE_FILE = "recipe.yaml"
 # What a checkpoint need not have, as it is asked for.
-OPTIONAL_FILES = (f"discriminator/{CONFIG_FILE}", RECIPE_FILE, METRICS_FILE)
+OPTIONAL_FILES = (f"{DISCRIMINATOR_FOLDER}/{CONFIG_FILE}", RECIPE_FILE, METRICS_FILE)
 # Every file that saving may write, as patterns. Others are a person's own, and so is the text of the card.
 OWN_FILES = (
     CONFIG_FILE,
     WEIGHTS_FILE,
-    f"discriminator/{CONFIG_FILE}",
-    f"discriminator/{WEIGHTS_FILE}",
+    f"{DISCRIMINATOR_FOLDER}/{CONFIG_FILE}",
+    f"{DISCRIMINATOR_FOLDER}/{WEIGHTS_FILE}",
     PROCESSOR_FILE,
     TOKENIZER_FILE,
     TOKENIZER_CONFIG_FILE,

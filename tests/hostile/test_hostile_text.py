@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ganzoo
-from ganzoo.checkpoints.checkpoint import read_processor
+from ganzoo.checkpoints.checkpoint import Checkpoint
 from ganzoo.checkpoints.repository import LocalRepository
 from ganzoo.data import open_source
 from ganzoo.errors import MAX_MESSAGE, CheckpointError, GanzooError, UserError
@@ -246,7 +246,7 @@ def test_any_damage_to_the_files_of_a_checkpoint(data, name, checkpoint, process
     path.write_bytes(original[:start] + data.draw(st.binary(max_size=4)) + original[end:])
     try:
         with one_sentence(CheckpointError):
-            assert read_processor(LocalRepository(checkpoint)) == processor
+            assert Checkpoint(LocalRepository(checkpoint)).processor == processor
     finally:
         path.write_bytes(original)
 
