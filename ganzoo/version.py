@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 DISTRIBUTION = "torch-ganzoo"
 
 
-def install_command(extra: str | None = None) -> str:
+def install_command(extra: str | None = None, *, upgrade: bool = False) -> str:
     """Returns the line that installs ganzoo, with the optional packages of `extra`."""
-    return f"pip install {DISTRIBUTION}" if extra is None else f'pip install "{DISTRIBUTION}[{extra}]"'
+    command = "pip install --upgrade" if upgrade else "pip install"
+    return f"{command} {DISTRIBUTION}" if extra is None else f'{command} "{DISTRIBUTION}[{extra}]"'

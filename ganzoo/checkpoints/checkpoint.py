@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,12 +15,21 @@ from ganzoo.checkpoints.weights import Loaded, Network, cast, load_weights, plai
 from ganzoo.errors import CheckpointError, NotFoundError, UserError
 from ganzoo.processors import Processor, processor_from_json
 from ganzoo.registry import get_family
-from ganzoo.utils.files import Files, TensorFile, read_json, save_tensors, write_text
+from ganzoo.utils.files import PICKLED, Files, TensorFile, read_json, save_tensors, write_text
 from ganzoo.utils.layout import CONFIG_FILE, DISCRIMINATOR_FOLDER, MODEL_TYPE, PROCESSOR_FILE, WEIGHTS_FILE
-from ganzoo.version import __version__
+from ganzoo.version import __version__, install_command
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+# What other libraries write in place of `model.safetensors`, looked for only where that is missing.
+OTHER_WEIGHTS = {
+    f"{WEIGHTS_FILE}.index.json": "weights in several files, and ganzoo reads one: save them with a larger max_shard_size",
+    **dict.fromkeys(
+        ("pytorch_model.bin", *(f"model.{ending}" for ending in ("bin", "pt", "pth", "ckpt", "pkl"))), PICKLED
+    ),
+}
 
 
 class Description(NamedTuple):
@@ -132,8 +142,18 @@ class Checkpoint:
         return self._descriptions[subfolder]
 
     def weights(self, subfolder: str = "") -> TensorFile:
-        """The weights of a network, not yet in memory."""
-        return TensorFile(self.files.file(_inside(subfolder, WEIGHTS_FILE)))
+        """The weights of a network, not yet in memory.
+
+        Raises:
+            CheckpointError: They are there in another format, which is named, or damaged.
+            NotFoundError: There are none.
+        """
+        name = _inside(subfolder, WEIGHTS_FILE)
+        if self.files.find(name) is None:
+            for other, what in OTHER_WEIGHTS.items():
+                if self.files.find(_inside(subfolder, other)) is not None:
+                    raise CheckpointError(f"{self.name} has no {name}, but {what} ({other})")
+        return TensorFile(self.files.file(name))
 
     def network(self, subfolder: str = "", expected: type[Loaded] = nn.Module) -> Loaded:
         """One network, in `eval()` mode; "" is the main one.
@@ -195,14 +215,25 @@ def _read_description(files: Files, subfolder: str) -> Description:
     try:
         record = get_family(family)
     except NotFoundError as error:
-        raise NotFoundError(f"{where}: {error}. If another package provides it, install that package") from None
+        way_out = _newer(version) or ". If another package provides it, install that package"
+        raise NotFoundError(f"{where}: {error}{way_out}") from None
     if role not in record.networks:
         raise CheckpointError(f"{where}: family {family!r} has no {role!r}; it has {', '.join(record.networks)}")
     try:
         return Description(family, role, record.config.from_dict(values, where=where))
     except UserError as error:
-        written_by = f" (written by ganzoo {version}, this is {__version__})" if version != __version__ else ""
-        raise CheckpointError(f"{error}{written_by}") from None
+        raise CheckpointError(f"{error}{_newer(version)}") from None
+
+
+def _newer(version: Any) -> str:
+    """What is said of a file that a newer ganzoo wrote, of others nothing."""
+    if not isinstance(version, str) or _numbers(version) <= _numbers(__version__):
+        return ""
+    return f" (it was written by ganzoo {version}, and this is {__version__}: update it with '{install_command(upgrade=True)}')"
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d{1,9}", version)[:3]]
 
 
 def check_folder(folder: Path) -> None:
@@ -215,7 +246,7 @@ def check_folder(folder: Path) -> None:
     for subfolder in ("", *(child.name for child in folder.iterdir() if child.is_dir())):
         if not subfolder or checkpoint.holds(subfolder):
             checkpoint.describe(subfolder)
-            checkpoint.weights(subfolder).verify()
+            checkpoint.weights(subfolder).load()
     checkpoint.processor  # noqa: B018 - read and checked
 
 

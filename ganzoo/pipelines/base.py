@@ -21,7 +21,7 @@ from ganzoo.hub.words import CardWords
 from ganzoo.networks.base import Discriminator, GANModel
 from ganzoo.processors import Processor
 from ganzoo.registry import Family, get_family
-from ganzoo.utils.files import Files, write_text
+from ganzoo.utils.files import Files, replaced_files, write_text
 from ganzoo.utils.finding import Kind
 from ganzoo.utils.layout import DISCRIMINATOR_FOLDER, GOLDEN_FILE, RECIPE_FILE
 
@@ -151,6 +151,7 @@ class Pipeline:
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes a complete checkpoint folder: networks, processor, recipe, metrics, samples, golden file, card.
 
+        A checkpoint that was there is replaced, with all that this one lacks; a person's own files and text of the card stay.
         Of a checkpoint on the Hub that cannot be reached, what was never fetched is left out, with a warning that names it.
 
         Returns:
@@ -189,15 +190,22 @@ class Pipeline:
         if folder.is_file():
             raise UserError(f"{folder} is a file; give a folder")
         if self.repository is None:
-            self._write(folder)
+            self._replace(folder)
             return []
         reachable = copy.copy(self)  # what is absent from it is not absent from this one for ever
         reachable.repository = files = ReachableFiles(self.repository)
-        reachable._write(folder)
+        reachable._replace(folder)
         return files.missing
 
-    def _write(self, folder: Path) -> None:
+    def _replace(self, folder: Path) -> None:
         from ganzoo.hub.card import write_card
+
+        with replaced_files(folder) as fresh:
+            card = self._card_data(folder.resolve().name, self._write(fresh))
+        write_card(folder, card)
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        """Writes everything but the card; returns what the card says of the samples."""
         from ganzoo.metrics.records import write_measured
         from ganzoo.utils.layout import METRICS_FILE
 
@@ -209,8 +217,7 @@ class Pipeline:
         if recipe is not None:
             write_text(folder / RECIPE_FILE, recipe.published().to_yaml())
         write_measured(folder / METRICS_FILE, metrics, training)
-        examples = self._save_examples(folder)
-        write_card(folder, self._card_data(folder.resolve().name, examples))
+        return self._save_examples(folder)
 
     def take_examples(self, dataset: ArrayDataset) -> None:
         """Keeps of the training data what samples on the card need, such as prompts; mostly nothing."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ganzoo.errors import CheckpointError, GanzooError
+from ganzoo.utils.layout import stale_files
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,13 @@ CHECKSUM_KEY = "sha256"
 # Far more than any text or header of a checkpoint needs, far less than hurts.
 MAX_TEXT_BYTES = 1 << 20
 MAX_HEADER_BYTES = 8 << 20
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+# torch.save's zip archive, and a bare pickle of protocol 2 to 5.
+PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+PICKLED = (
+    "pickled weights, which ganzoo never opens, because a pickle can run code: load them where they come from, and save "
+    "the state_dict with safetensors.torch.save_file as model.safetensors"
+)
 TEMPORARY = ".tmp-"  # how the names of unfinished files and folders begin
 _HEADER_LENGTH_BYTES = 8
 
@@ -44,8 +52,6 @@ def explained_os_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, GanzooError):
-            raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise GanzooError(
                 f"cannot write {target}: the disk is full; free some space or choose another folder"
@@ -101,6 +107,35 @@ def new_folder(path: Path) -> Iterator[Path]:
             raise
 
 
+@contextlib.contextmanager
+def replaced_files(folder: Path) -> Iterator[Path]:
+    """Yields a temporary folder whose files take the place of the checkpoint in `folder`, when the block ends without an error.
+
+    What that checkpoint had and the new one lacks is removed; a person's own files stay. Each file is moved whole.
+    """
+    with explained_os_errors(folder):
+        temporary = _neighbour(folder / "checkpoint")  # inside: another file system may begin at `folder`
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            written = _files_in(temporary)
+            stale = stale_files(_files_in(folder), written)
+            for name in stale:
+                (folder / name).unlink()
+            for parent in {(folder / name).parent for name in stale} - {folder}:
+                if not any(parent.iterdir()):
+                    parent.rmdir()
+            for name in written:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(temporary / name, folder / name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _files_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+
+
 def _neighbour(path: Path, prefix: str = "") -> Path:
     """A free name beside `path`, known before anything has it: a Ctrl-C at any moment can then be cleaned up after."""
     return path.with_name(f"{TEMPORARY}{prefix}{path.name}-{secrets.token_hex(4)}")
@@ -132,7 +167,9 @@ def read_text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
             raise CheckpointError(f"{path} is larger than {MAX_TEXT_BYTES:,} bytes; it is no ganzoo file")
-        return path.read_bytes().decode("utf-8")
+        content = path.read_bytes()
+        _refuse_pointer(path, content)
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} is damaged: not UTF-8 text ({error})") from None
     except OSError as error:
@@ -180,45 +217,62 @@ class TensorFile:
     """
 
     def __init__(self, path: Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
         self.path = path
-        try:
-            if _header_length(path) > MAX_HEADER_BYTES:
-                raise CheckpointError(f"{path} is damaged: its header claims more than {MAX_HEADER_BYTES:,} bytes")
-            with safe_open(str(path), framework="pt") as file:
-                self.metadata: dict[str, str] = file.metadata() or {}
-                slices = {name: file.get_slice(name) for name in file.keys()}
-                self.shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
-                self.dtypes = {name: part.get_dtype() for name, part in slices.items()}
-        except FileNotFoundError:
-            raise CheckpointError(f"{path} is missing") from None
-        except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(f"{path} is damaged or not a safetensors file ({error})") from None
-
-    def verify(self) -> None:
-        """Compares the checksum, where the file carries one (a file written by another tool need not)."""
-        expected = self.metadata.get(CHECKSUM_KEY)
-        if expected is None:
-            return
-        digest = hashlib.sha256()
-        with open(self.path, "rb") as file:
-            file.seek(_HEADER_LENGTH_BYTES + _header_length(self.path))
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-        if digest.hexdigest() != expected:
-            raise CheckpointError(f"{self.path} is damaged: its checksum does not match; fetch or copy it again")
+        _check_beginning(path)
+        with self._opened() as file:
+            self.metadata: dict[str, str] = file.metadata() or {}
+            slices = {name: file.get_slice(name) for name in file.keys()}
+            self.shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            self.dtypes = {name: part.get_dtype() for name, part in slices.items()}
 
     def load(self) -> dict[str, torch.Tensor]:
-        from safetensors.torch import load_file
+        """The tensors, mapped from the file; compared with the checksum where there is one (other tools write none)."""
+        import torch
 
-        self.verify()
-        return load_file(str(self.path))
+        with self._opened() as file:
+            tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
+        if expected := self.metadata.get(CHECKSUM_KEY):
+            # In the order of their places, without a gap, as the format demands: together they are the data of the file.
+            digest = hashlib.sha256()
+            for tensor in tensors.values():
+                digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+            if digest.hexdigest() != expected:
+                raise CheckpointError(f"{self.path} is damaged: its checksum does not match; fetch or copy it again")
+        return tensors
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[Any]:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(self.path), framework="pt") as file:
+                yield file
+        except FileNotFoundError:
+            raise CheckpointError(f"{self.path} is missing") from None
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(f"{self.path} is damaged or not a safetensors file ({error})") from None
 
 
-def _header_length(path: Path) -> int:
-    with open(path, "rb") as file:
-        return int.from_bytes(file.read(_HEADER_LENGTH_BYTES), "little")
+def _check_beginning(path: Path) -> None:
+    try:
+        with open(path, "rb") as file:
+            beginning = file.read(len(LFS_POINTER))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
+    _refuse_pointer(path, beginning)
+    if beginning.startswith(PICKLES):
+        raise CheckpointError(f"{path} holds {PICKLED}")
+    if int.from_bytes(beginning[:_HEADER_LENGTH_BYTES], "little") > MAX_HEADER_BYTES:
+        raise CheckpointError(f"{path} is damaged: its header claims more than {MAX_HEADER_BYTES:,} bytes")
+
+
+def _refuse_pointer(path: Path, content: bytes) -> None:
+    if content.startswith(LFS_POINTER):
+        raise CheckpointError(
+            f"{path} is a Git LFS pointer instead of the file itself: run 'git lfs install' and 'git lfs pull' in that folder"
+        )
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
