@@ -262,9 +262,10 @@ def _check_beginning(path: Path) -> None:
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
     _refuse_pointer(path, beginning)
-    if beginning.startswith(PICKLES):
-        raise CheckpointError(f"{path} holds {PICKLED}")
     if int.from_bytes(beginning[:_HEADER_LENGTH_BYTES], "little") > MAX_HEADER_BYTES:
+        # Only then: a length of 640 begins as a pickle does.
+        if beginning.startswith(PICKLES):
+            raise CheckpointError(f"{path} holds {PICKLED}")
         raise CheckpointError(f"{path} is damaged: its header claims more than {MAX_HEADER_BYTES:,} bytes")
 
 
