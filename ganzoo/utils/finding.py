@@ -128,7 +128,10 @@ def source_of(module: str) -> str:
 
 
 def sources(package: str) -> dict[str, str]:
-    """Module -> source of the files directly in a package, without importing them."""
+    """Module -> source of the files directly in a package, without importing them; of a package of another library, whose things
+    are all entry points, none."""
+    if not package.startswith("ganzoo."):
+        return {}
     (folder,) = find_spec(package).submodule_search_locations
     return {
         f"{package}.{path.stem}": path.read_text(encoding="utf-8")
