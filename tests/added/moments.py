@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ganzoo.networks.base import Generator
-from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext
+from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, Trained
 from ganzoo.recipe.objective import ObjectiveConfig
 
 
@@ -22,7 +22,7 @@ class MomentsObjective(Objective):
     """The squared distance of the means."""
 
     config_class = MomentsConfig
-    trains = {"generator": Generator}
+    trains = {"generator": Trained(Generator, "a generator")}
 
     def updates(self, training: Any) -> dict[str, int]:
         return {"generator": 1}
