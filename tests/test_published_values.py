@@ -123,6 +123,8 @@ def test_files_are_read_with_the_values_that_they_hold(name):
         held = leaves(yaml.safe_load(text) if file.endswith(".yaml") else json.loads(text))
         held = {path: leaf for path, leaf in held.items() if len(path) > 1 or path[0] not in written_for_the_loader}
         found = leaves(value.model_dump(mode="json"))
+        # When all penalties had one class, those without a target were saved with its default; it never meant anything.
+        held = {path: leaf for path, leaf in held.items() if path in found or (path[-1], leaf) != ("target", 1.0)}
         assert {path: found.get(path, "nothing") for path in held} == held, file
 
 
