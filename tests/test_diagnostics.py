@@ -154,6 +154,13 @@ def test_wasserstein_accuracies_are_not_judged():
     assert warnings_of(diagnostics, {"generator/grad_norm": 0.0}, 20) != []
 
 
+def test_accuracies_are_judged_by_the_objective_of_their_phase():
+    diagnostics = Diagnostics(has_decision_boundary={"hinge": True, "wasserstein": False})
+    ((_, name, _),) = warnings_of(diagnostics, {**SATURATED, "phase": "hinge"}, 20)
+    assert name == "discriminator-saturation"
+    assert warnings_of(diagnostics, {**SATURATED, "phase": "wasserstein"}, 20) == []
+
+
 def test_each_phase_has_its_own_yardstick():
     diagnostics = Diagnostics()
     assert warnings_of(diagnostics, {"phase": "pretraining", "generator/grad_norm": 1e5}, 20) == []
