@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import ganzoo
 from ganzoo.data.dataset import ArrayDataset
 from ganzoo.nn import convolution, equalised, grouped, layers, modulated, rectifiers, resample, residual
-from ganzoo.objectives import build_objective
+from ganzoo.objectives import Batch, build_objective
 from ganzoo.recipe.reading import load_recipe
 from ganzoo.training.trainer import Trainer
 
@@ -204,7 +204,8 @@ class PlainLoop:
 
     def generate(self, real: Tensor, latents: Tensor | None) -> Tensor:
         latents = self.generator.sample_latents(len(real)) if latents is None else latents
-        return self.generator(latents, self.labels, *((real,) if self.generator.refines else ()))
+        condition = self.generator.condition(Batch(real, self.labels))
+        return self.generator(latents, self.labels, *(() if condition is None else (condition,)))
 
     def judge(self, samples: Tensor) -> Tensor:
         return self.discriminator(samples, self.labels)[0].logits

@@ -116,23 +116,23 @@ def inputs(network: GANModel, count: int = BATCH) -> dict[str, Tensor]:
 
 
 def conditions(arguments: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in arguments.items() if name in ("labels", "prompts")}
+    return {name: value for name, value in arguments.items() if name in ("labels", "condition")}
 
 
-def latents_of(generator: Generator, count: int) -> Tensor:
-    """What samples are made of: random numbers; of a vocoder, the spectrograms of sound."""
+def ingredients(generator: Generator, count: int) -> dict[str, Tensor]:
+    """Named arguments that make samples: random numbers, labels, prompts; of a vocoder, the spectrograms of sound."""
     if isinstance(generator, Vocoder):
-        return generator.condition(torch.rand(count, 1, generator.config.length) * 2 - 1)
-    return generator.sample_latents(count)
+        return {"condition": generator.spectrogram(torch.rand(count, 1, generator.config.length) * 2 - 1)}
+    return {"latents": generator.sample_latents(count), **conditions(inputs(generator, count))}
 
 
 def generate(generator: Generator, count: int = BATCH) -> Tensor:
     """Samples; relaxed ones where the network draws tokens, so that gradients flow."""
-    asked = conditions(inputs(generator, count))
-    samples = generator(latents_of(generator, count), **asked)
+    asked = ingredients(generator, count)
+    samples = generator(**asked)
     if samples.is_floating_point():
         return samples
-    return relaxed_sequences(generator, count, 1.0, **asked)
+    return relaxed_sequences(generator, count, 1.0, **conditions(asked))
 
 
 def differentiable(samples: Tensor, config: GANConfig) -> Tensor:
@@ -248,7 +248,7 @@ def test_generator_fills_the_space_of_its_processor(gan_config):
     networks = used(gan_config)
     generator = networks["generator"].eval()
     for count in (BATCH, 1):
-        samples = generator(latents_of(generator, count), **conditions(inputs(generator, count)))
+        samples = generator(**ingredients(generator, count))
         real = inputs(networks["discriminator"], count)["samples"]
         assert samples.dtype == real.dtype and samples.shape == real.shape
         assert samples.isfinite().all() and samples.float().std() > 0
@@ -335,13 +335,12 @@ def test_r1_differentiates_twice(gan_config):
 
 
 def real_batch(config: GANConfig) -> Batch:
-    """As the trainer makes it from stored rows."""
+    """As the trainer makes it."""
     family = get_family(config.family)
     arguments = inputs(family.networks[[*family.networks][-1]](config))
-    samples = arguments["samples"]
-    if "prompts" in arguments:
-        samples = torch.cat([arguments["prompts"], samples], dim=1)
-    return Batch(samples, None if config.num_classes is None else torch.arange(BATCH) % config.num_classes)
+    labels = None if config.num_classes is None else torch.arange(BATCH) % config.num_classes
+    batch = Batch(arguments["samples"], labels, arguments.get("condition"))
+    return batch._replace(condition=family.networks[family.main_role](config).condition(batch))
 
 
 def test_one_step_of_each_network_reduces_its_own_loss(config):
@@ -414,7 +413,7 @@ def test_reading_step_by_step_is_reading_at_once(text_config):
     arguments = inputs(generator)
     tokens = arguments.pop("tokens")
     whole = generator.predict(tokens, **arguments)
-    state = generator.begin(BATCH, arguments.get("labels"), arguments.get("prompts"))
+    state = generator.begin(BATCH, arguments.get("labels"), arguments.get("condition"))
     last = torch.full((BATCH,), text_config.bos_token_id)
     for position in range(tokens.shape[1]):
         logits, state = generator.step(last, state)
@@ -483,7 +482,7 @@ def pipeline_of(config: GANConfig) -> GANPipeline:
 
 def draw(pipeline: GANPipeline, count: int = 1, **how: object) -> Samples:
     """Samples; of a model that answers, all to one prompt."""
-    prompts = inputs(pipeline.network, 1).get("prompts")
+    prompts = inputs(pipeline.network, 1).get("condition")
     asked = {} if prompts is None else {"prompt": torch.ones_like(prompts).repeat(count, 1)}
     return pipeline.sample(count, **asked, **how)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import ganzoo
 from ganzoo.networks.base import DiscriminatorOutput
-from ganzoo.networks.text import Text, TextDiscriminator, TextGenerator, token_mask
+from ganzoo.networks.text import TextDiscriminator, TextGenerator, token_mask
 from ganzoo.objectives import Batch, StepContext, build_objective
 from ganzoo.objectives.cooperative import CooperativeConfig, divergence
 from ganzoo.objectives.gumbel import GumbelConfig, relaxed_sequences
@@ -75,13 +75,13 @@ class Marked(TextDiscriminator):
         super().__init__(config)
         self.unused = nn.Parameter(torch.zeros(()))
 
-    def forward(self, samples, labels=None, prompts=None):
+    def forward(self, samples, labels=None, condition=None):
         place = torch.tensor([VOCABULARY**p for p in range(samples.shape[1])])
         return [DiscriminatorOutput((samples * place).sum(dim=1).float(), [])]
 
 
 class MarkedTokens(Marked):
-    def forward(self, samples, labels=None, prompts=None):
+    def forward(self, samples, labels=None, condition=None):
         return [DiscriminatorOutput(samples.float() + 10 * torch.arange(samples.shape[1]), [])]
 
 
@@ -131,8 +131,7 @@ def test_rollout_rewards_reach_their_token_and_sentence():
         config,
         generator,
         marked,
-        Text(tokens, None),
-        None,
+        Batch(tokens, None),
         torch.ones_like(tokens, dtype=torch.bool),
         draw_uniforms=lambda count: torch.rand(count, LENGTH, generator=uniforms),
     )
@@ -156,8 +155,7 @@ def test_rollouts_leave_ended_sentences_as_they_are():
         config,
         pair["generator"],
         marked,
-        Text(tokens, None),
-        None,
+        Batch(tokens, None),
         mask,
         draw_uniforms=lambda n: torch.rand(n, LENGTH),
     )
@@ -178,8 +176,7 @@ def test_other_rewards(reward, expected):
         PolicyGradientConfig(reward=reward, scale="logit"),
         pair["generator"],
         kind(pair["generator"].config),
-        Text(tokens, None),
-        None,
+        Batch(tokens, None),
         token_mask(tokens, pair["generator"].config),
         draw_uniforms=None,
     )
@@ -290,7 +287,7 @@ def test_negatives_come_from_a_pool_that_is_a_function_of_the_step():
     shown = []
 
     class Watching(Marked):
-        def forward(self, samples, labels=None, prompts=None):
+        def forward(self, samples, labels=None, condition=None):
             shown.append(samples)
             return super().forward(samples)
 

@@ -121,8 +121,8 @@ def test_an_empty_prompt_is_finite():
     generator, discriminator = tiny()
     prompts = torch.zeros(2, 5, dtype=torch.long)
     replies = torch.randint(24, (2, 6))
-    assert generator.predict(replies, prompts=prompts).isfinite().all()
-    assert discriminator(replies, prompts=prompts)[0].logits.isfinite().all()
+    assert generator.predict(replies, condition=prompts).isfinite().all()
+    assert discriminator(replies, condition=prompts)[0].logits.isfinite().all()
 
 
 def test_attention_by_hand():
@@ -154,7 +154,7 @@ def test_encoder_reads_each_prompt_alone(cell):
     """Packed in one batch or each sentence by itself, without its padding: the same memory."""
     generator, _ = tiny(cell=cell)
     prompts, _, _ = draw(generator.config)
-    memory, mask, *hidden = generator.begin(BATCH, prompts=prompts)
+    memory, mask, *hidden = generator.begin(BATCH, condition=prompts)
     layer, bridges = generator.encoder.recurrent.layer, generator.encoder.bridges
     for row, length in enumerate(prompt_lengths(prompts, generator.config).tolist()):
         outputs, end = layer(generator.embedding(prompts[row : row + 1, :length]))
@@ -266,7 +266,7 @@ def test_the_prompt_length_must_be_given():
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
-        (None, "pass prompts, 7 rows of at most 5 token ids"),
+        (None, "pass them as condition, 7 rows of at most 5 token ids"),
         (torch.zeros(3, 5, dtype=torch.long), r"7 rows of 1 to 5 token ids, got torch.int64 of shape \(3, 5\)"),
         (torch.zeros(7, 6, dtype=torch.long), r"shape \(7, 6\)"),
         (torch.zeros(7, 0, dtype=torch.long), r"shape \(7, 0\)"),
@@ -278,8 +278,8 @@ def test_wrong_prompts_are_one_clear_error(prompts, message):
     generator, discriminator = tiny()
     _, replies, _ = draw(generator.config)
     for ask in (
-        lambda: generator(generator.sample_latents(7), prompts=prompts),
-        lambda: discriminator(replies, prompts=prompts),
+        lambda: generator(generator.sample_latents(7), condition=prompts),
+        lambda: discriminator(replies, condition=prompts),
     ):
         with pytest.raises(UserError, match=message):
             ask()
@@ -308,9 +308,9 @@ def test_draws_follow_the_predicted_distribution():
     number = 40_000
     prompts = torch.tensor([[3, 4, 0, 1, 2]])
     latents = generator.sample_latents(number, generator=torch.Generator().manual_seed(0))
-    drawn = generator(latents, prompts=prompts.expand(number, -1))
+    drawn = generator(latents, condition=prompts.expand(number, -1))
     pairs = torch.cartesian_prod(torch.arange(5), torch.arange(5))
-    expected = generator.log_probs(pairs, prompts=prompts.expand(25, -1)).sum(dim=1).exp().double()
+    expected = generator.log_probs(pairs, condition=prompts.expand(25, -1)).sum(dim=1).exp().double()
     assert expected.sum().item() == pytest.approx(1, abs=1e-5)
     found = torch.bincount(drawn[:, 0] * 5 + drawn[:, 1], minlength=25)
     chi_square = ((found - number * expected) ** 2 / (number * expected)).sum().item()
@@ -321,9 +321,9 @@ def test_a_prefix_is_continued():
     generator, _ = tiny()
     prompts, _, _ = draw(generator.config)
     latents = generator.sample_latents(BATCH, generator=torch.Generator().manual_seed(3))
-    whole = generator(latents, prompts=prompts, temperature=0.5)
+    whole = generator(latents, condition=prompts, temperature=0.5)
     ongoing = token_mask(whole, generator.config)[:, 2] & (whole[:, 1] != 2)
-    rest = generator(latents[:, 2:], prompts=prompts, prefix=whole[:, :2], temperature=0.5)
+    rest = generator(latents[:, 2:], condition=prompts, prefix=whole[:, :2], temperature=0.5)
     assert ongoing.any() and torch.equal(rest[ongoing], whole[ongoing])
 
 
@@ -373,12 +373,12 @@ def test_attention_is_learned():
     optimizer = torch.optim.Adam(generator.parameters(), lr=1e-2)
     for _ in range(200):
         tokens = torch.randint(12, (32, 8))
-        loss = -generator.log_probs(tokens, prompts=tokens).mean()
+        loss = -generator.log_probs(tokens, condition=tokens).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     tokens = torch.randint(12, (256, 8))
-    drawn = generator(generator.sample_latents(256), prompts=tokens, temperature=0)
+    drawn = generator(generator.sample_latents(256), condition=tokens, temperature=0)
     assert (drawn == tokens).float().mean() > 0.8
 
 

@@ -55,7 +55,7 @@ class Halve(Vocoder):
         self.register_buffer("answer", answer)
         self.level = nn.Parameter(torch.tensor(0.5))
 
-    def condition(self, waveforms: Tensor) -> Tensor:
+    def spectrogram(self, waveforms: Tensor) -> Tensor:
         return log_mel(waveforms.squeeze(1), self.mel_config)
 
     def forward(self, mel: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -81,7 +81,13 @@ def pair():
     waveforms = torch.rand(2, 1, 405) - 0.5  # five samples more than whole frames
     waveforms[:, 0, :3] = torch.tensor([[0.2, 0.4, 0.8], [0.4, 0.0, -0.4]])
     networks = {"generator": Halve(CONFIG, waveforms), "discriminator": Two(CONFIG)}
-    return networks, Batch(waveforms, None), StepContext(0, 0.0, None, nullcontext)
+    return networks, batch_of(networks, waveforms), StepContext(0, 0.0, None, nullcontext)
+
+
+def batch_of(networks, waveforms):
+    """As the trainer makes it."""
+    batch = Batch(waveforms, None)
+    return batch._replace(condition=networks["generator"].condition(batch))
 
 
 def prepared(networks, **section):
@@ -127,7 +133,7 @@ def test_spectrograms_are_compared_up_to_half_the_rate(pair):
     time = torch.arange(405) / RATE
     low, high = (torch.sin(2 * torch.pi * f * time).expand(2, 1, -1) for f in (1000, 3700))
     networks["generator"].answer = 2 * low  # half of which is the low tone alone
-    _, stats = prepared(networks).generator_loss(networks, Batch(low + high, None), context)
+    _, stats = prepared(networks).generator_loss(networks, batch_of(networks, low + high), context)
     objective = prepared(networks)
     assert objective.mel_config == CONFIG.mel.model_copy(update={"f_max": None})
     own = log_mel(low + high, CONFIG.mel) - log_mel(low, CONFIG.mel)
@@ -241,7 +247,7 @@ def test_copies_are_as_long_and_as_loud_as_their_recordings(pipe):
     clip = torch.from_numpy(loud.samples)[None] * (PEAK / 0.5)
     padded = torch.nn.functional.pad(clip, (0, -1624 % HOP))
     with torch.no_grad():
-        direct = pipe.network(pipe.network.condition(padded))[0, :, :1624] * (0.5 / PEAK)
+        direct = pipe.network(pipe.network.spectrogram(padded))[0, :, :1624] * (0.5 / PEAK)
     np.testing.assert_allclose(output.audios[0], direct.numpy(), atol=1e-5)
     as_it_is = VocoderPipeline(pipe.network, CONFIG.processor(peak_normalize=False))
     assert not np.allclose(as_it_is(quiet).audios[0], output.audios[1], atol=1e-4)
@@ -325,7 +331,7 @@ def test_checkpoint_keeps_what_its_previews_need(pipe, tmp_path):
         assert first == second
     # From noise to noise: the spectrograms are made without the front end, and of the right kind.
     with torch.no_grad():
-        mel = loaded.network.example_inputs(2, torch.default_generator)["mel"]
+        mel = loaded.network.example_inputs(2, torch.default_generator)["condition"]
     assert loaded.vocode(mel).audios.shape == (2, 1, mel.shape[-1] * HOP)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from torch import Tensor
 
-from ganzoo.networks.base import Generator
+from ganzoo.networks.base import Batch, Generator
 from ganzoo.networks.config import GANConfig, check_free
 
 if TYPE_CHECKING:
@@ -46,15 +46,20 @@ class AudioGANConfig(GANConfig):
 class Vocoder(Generator):
     """Maps log-mel spectrograms (B, n_mels, T) to the waveforms (B, 1, T * hop_length) that they were made of.
 
-    It draws nothing: in place of latents stands what `condition` makes of real sound.
+    It draws nothing: its condition is the spectrogram of real sound.
     """
 
     task = "vocoding"
     any_length = True
+    draws_latents = False
 
-    mel_config: MelConfig  # what `condition` computes
+    mel_config: MelConfig  # what `spectrogram` computes
     context: int  # frames on either side that a frame's samples depend on
 
-    def condition(self, waveforms: Tensor) -> Tensor:
+    def condition(self, batch: Batch) -> Tensor:
+        """The log-mel spectrograms (B, n_mels, T) of the batch's waveforms (B, 1, L)."""
+        return self.spectrogram(batch.samples)
+
+    def spectrogram(self, waveforms: Tensor) -> Tensor:
         """Waveforms (B, 1, L) in [-1, 1] -> the log-mel spectrograms (B, n_mels, L // hop_length) to make them from."""
         raise NotImplementedError

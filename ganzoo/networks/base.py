@@ -17,6 +17,21 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+class Batch(NamedTuple):
+    """Real data.
+
+    Attributes:
+        samples: (B, ...) in the networks' space.
+        labels: (B,) int64 classes, of a conditional model, else None.
+        condition: (B, ...), whatever else steers the networks: the input picture, a coarse one, a spectrogram, a prompt;
+            None where nothing does.
+    """
+
+    samples: Tensor
+    labels: Tensor | None
+    condition: Tensor | None = None
+
+
 class DiscriminatorOutput(NamedTuple):
     """What one discriminator says of a batch.
 
@@ -58,6 +73,10 @@ class GANModel(nn.Module):
     config_class: ClassVar[type[GANConfig]] = GANConfig
     # Whether samples may be shorter in training than the config says (`data.segment`).
     any_length: ClassVar[bool] = False
+    # Whether data must bring a condition of their own (`data.condition_column`); without one they must bring none.
+    needs_condition: ClassVar[bool] = False
+    # The level at which everything of a network that grows is in use (`ganzoo.nn.growing`); None: it does not grow.
+    top_level: int | None = None
 
     def __init__(self, config: GANConfig) -> None:
         super().__init__()
@@ -125,6 +144,25 @@ class GANModel(nn.Module):
     def prepare_for_training(self) -> None:
         """Called by the trainer once, before it makes the optimisers: what only training needs, such as weight norm."""
 
+    def match(self, samples: Tensor) -> Tensor:
+        """Real samples as they look to the networks at the moment; mostly as they are, smaller while a growing one is small.
+
+        Args:
+            samples: (B, *network_shape) of the processor.
+
+        Returns:
+            The same, or (B, ...) of the shape that `forward` gives now.
+        """
+        return samples
+
+    def condition(self, batch: Batch) -> Tensor | None:
+        """What steers the networks besides labels when they are shown this real data: (B, ...) or None.
+
+        Asked once a batch, of the main network, without a graph; the batch's samples have passed `match`. By default what
+        the data bring along, `batch.condition`; a network that makes its condition of the samples computes it here.
+        """
+        return batch.condition
+
     def example_inputs(self, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Named inputs of `replay`, on the CPU: what the golden file of a checkpoint holds.
 
@@ -159,23 +197,14 @@ class GANModel(nn.Module):
 
 
 class Generator(GANModel):
-    """Maps `(latents, labels=None)` to samples in the space of its processor."""
+    """Maps `(latents, labels=None, condition=None)` to samples in the space of its processor.
+
+    One that draws nothing takes no latents: `(condition, labels=None)`.
+    """
 
     role = "generator"
     task = "generation"
-    # Whether `forward` takes a real batch as its third argument in training, to make finer versions of it.
-    refines: ClassVar[bool] = False
-
-    def match(self, samples: Tensor) -> Tensor:
-        """Real samples as they look to the networks at the moment; smaller while a growing generator is small.
-
-        Args:
-            samples: (B, *network_shape) of the processor.
-
-        Returns:
-            The same, or (B, ...) of the shape that `forward` gives now.
-        """
-        return samples
+    draws_latents: ClassVar[bool] = True
 
     # What draws the numbers of latents: torch.randn, or torch.rand.
     noise: ClassVar[Callable[..., Tensor]] = staticmethod(torch.randn)
@@ -240,7 +269,7 @@ class Generator(GANModel):
 
 
 class Discriminator(GANModel):
-    """Maps `(samples, labels=None)` to a list of `DiscriminatorOutput`; a single discriminator is a list of one."""
+    """Maps `(samples, labels=None, condition=None)` to a list of `DiscriminatorOutput`; a single one is a list of one."""
 
     role = "discriminator"
 

@@ -28,7 +28,7 @@ class LanguageModel(Protocol):
 
     config: Any
 
-    def begin(self, batch_size: int, labels: Tensor | None = None, prompts: Tensor | None = None) -> State: ...
+    def begin(self, batch_size: int, labels: Tensor | None = None, condition: Tensor | None = None) -> State: ...
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]: ...
 
@@ -85,7 +85,7 @@ def rollouts(
     num_rollouts: int,
     *,
     labels: Tensor | None = None,
-    prompts: Tensor | None = None,
+    condition: Tensor | None = None,
     uniforms: Tensor | None = None,
     rng: torch.Generator | None = None,
     **how: Any,
@@ -100,7 +100,7 @@ def rollouts(
         tokens: (B, T) whole sequences.
         num_rollouts: Completions N of every prefix.
         labels: (B,) of a conditional model.
-        prompts: (B, P) of a model with a separate prompt.
+        condition: (B, P) ids of prompts, of a model that reads them apart.
         uniforms: (T - 1, N, B, T): `uniforms[p, n, b, t]` draws token t of `completed[p, n, b]`, t > p.
         rng: Draws the uniforms where they are not given; by default the global source of the device.
         **how: `temperature`, `top_k`, `top_p` of `draw_tokens`.
@@ -121,7 +121,7 @@ def rollouts(
     config, numbers = generator.config, torch.arange(num_rollouts, device=tokens.device) * batch
     # The sentences that are not over: they are read once, and give each prefix its state and its distribution.
     sentences = torch.arange(batch, device=tokens.device)
-    state, last = generator.begin(batch, labels, prompts), torch.full_like(sentences, config.bos_token_id)
+    state, last = generator.begin(batch, labels, condition), torch.full_like(sentences, config.bos_token_id)
     # The rollouts under way: rows of `flat`, their last tokens, their states.
     rows, words, running, stepper = (
         sentences[:0],

@@ -140,17 +140,17 @@ def undisturbed(network: nn.Module) -> Iterator[None]:
 class TextGenerator(Generator):
     """A language model: predicts each token from those before it, and draws sequences from its predictions.
 
-    A family implements `begin`, `step` and `predict`; drawing, scoring and prompts follow from them.
+    A family implements `begin`, `step` and `predict`; drawing, scoring and prefixes follow from them.
     """
 
     task = "continuation"
 
-    def begin(self, batch_size: int, labels: Tensor | None = None, prompts: Tensor | None = None) -> Any:
+    def begin(self, batch_size: int, labels: Tensor | None = None, condition: Tensor | None = None) -> Any:
         """The state before anything is read: a tuple of tensors whose first dimension is the batch.
 
         Args:
             labels: (B,) of a conditional model.
-            prompts: (B, max_prompt_length) ids, EOS-ended and padded, of a model with a separate prompt.
+            condition: (B, max_prompt_length) ids of prompts, EOS-ended and padded, of a model that reads them apart.
         """
         raise NotImplementedError
 
@@ -158,15 +158,15 @@ class TextGenerator(Generator):
         """Reads one token (B,) a sequence -> logits (B, V) of the next, and the new state."""
         raise NotImplementedError
 
-    def predict(self, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None) -> Tensor:
+    def predict(self, tokens: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """Logits (B, T, V): at position t those of `tokens[:, t]` given the tokens before it (teacher forcing)."""
         raise NotImplementedError
 
     def predict_where(
-        self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
+        self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
     ) -> Tensor:
         """Logits (N, V) of the N tokens where `mask` (B, T) is true. A family may spare the others their projection."""
-        return self.predict(tokens, labels, prompts)[mask]
+        return self.predict(tokens, labels, condition)[mask]
 
     def weighted_nll(
         self,
@@ -174,7 +174,7 @@ class TextGenerator(Generator):
         tokens: Tensor,
         weights: Tensor,
         labels: Tensor | None = None,
-        prompts: Tensor | None = None,
+        condition: Tensor | None = None,
         *,
         temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
@@ -187,7 +187,7 @@ class TextGenerator(Generator):
         Returns:
             The sum, with its graph, and the N values, without.
         """
-        logits = self.predict_where(mask, tokens, labels, prompts).float() / temperature
+        logits = self.predict_where(mask, tokens, labels, condition).float() / temperature
         values = F.cross_entropy(logits, tokens[mask], reduction="none")
         return (values * weights).sum(), values.detach()
 
@@ -195,7 +195,7 @@ class TextGenerator(Generator):
         self,
         latents: Tensor,
         labels: Tensor | None = None,
-        prompts: Tensor | None = None,
+        condition: Tensor | None = None,
         *,
         prefix: Tensor | None = None,
         **how: Any,
@@ -205,7 +205,7 @@ class TextGenerator(Generator):
         Args:
             latents: (B, S) uniforms in [0, 1), one a token to draw; S <= max_length.
             labels: (B,) classes of a conditional model.
-            prompts: (B, max_prompt_length) of a model with a separate prompt.
+            condition: (B, max_prompt_length) ids of prompts, of a model that reads them apart.
             prefix: (B, P) tokens that the sequences begin with; P + S <= max_length.
             **how: `temperature`, `top_k`, `top_p`.
 
@@ -213,7 +213,7 @@ class TextGenerator(Generator):
             (B, P + S) int64 token ids.
         """
         with undisturbed(self):
-            state = self.begin(len(latents), labels, prompts)
+            state = self.begin(len(latents), labels, condition)
             last = torch.full((len(latents),), self.config.bos_token_id, device=latents.device)
             if prefix is None:
                 return continue_sequences(self, state, last, latents, **how)
@@ -226,18 +226,18 @@ class TextGenerator(Generator):
         self,
         tokens: Tensor,
         labels: Tensor | None = None,
-        prompts: Tensor | None = None,
+        condition: Tensor | None = None,
         *,
         temperature: float = 1.0,
     ) -> Tensor:
         """Log-probability (B, T) of every token given those before it, in nats; 0 after the end."""
         short, mask = trimmed(tokens, self.config)
         if torch.is_grad_enabled():
-            logits = self.predict_where(mask, short, labels, prompts).float() / temperature
+            logits = self.predict_where(mask, short, labels, condition).float() / temperature
             chosen = -F.cross_entropy(logits, short[mask], reduction="none")
         else:
             weights = torch.ones((), device=tokens.device).expand(int(mask.sum()))
-            _, nll = self.weighted_nll(mask, short, weights, labels, prompts, temperature=temperature)
+            _, nll = self.weighted_nll(mask, short, weights, labels, condition, temperature=temperature)
             chosen = -nll
         values = torch.zeros(short.shape, device=tokens.device).masked_scatter(mask, chosen)
         return F.pad(values, (0, tokens.shape[1] - short.shape[1]))
@@ -255,9 +255,9 @@ class TextGenerator(Generator):
     def example_inputs(self, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
         return _examples("tokens", self.config, num_samples, generator)
 
-    def replay(self, tokens: Tensor, **conditions: Tensor) -> Tensor:
+    def replay(self, tokens: Tensor, **others: Tensor) -> Tensor:
         """Log-probabilities of given tokens: drawn ones could flip where a uniform falls on a boundary."""
-        return self.log_probs(tokens, **conditions)
+        return self.log_probs(tokens, **others)
 
 
 class CorePredictions:
@@ -265,12 +265,12 @@ class CorePredictions:
 
     model: LanguageModel
 
-    def predict(self, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None) -> Tensor:
+    def predict(self, tokens: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """Tokens (B, T) -> logits (B, T, V) of each, given those before it."""
         return self.model.predict(tokens, labels)
 
     def predict_where(
-        self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
+        self, mask: Tensor, tokens: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
     ) -> Tensor:
         """Logits (N, V) of the N tokens of (B, T) where `mask` (B, T) is true, in its order."""
         return self.model.predict_where(mask, tokens, labels)
@@ -281,7 +281,7 @@ class CorePredictions:
         tokens: Tensor,
         weights: Tensor,
         labels: Tensor | None = None,
-        prompts: Tensor | None = None,
+        condition: Tensor | None = None,
         *,
         temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
@@ -292,7 +292,7 @@ class CorePredictions:
 class CoreGenerator(CorePredictions, TextGenerator):
     """A text generator whose `model` does the work."""
 
-    def begin(self, batch_size: int, labels: Tensor | None = None, prompts: Tensor | None = None) -> Any:
+    def begin(self, batch_size: int, labels: Tensor | None = None, condition: Tensor | None = None) -> Any:
         return self.model.begin(batch_size, labels)
 
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -309,7 +309,7 @@ class CoreGenerator(CorePredictions, TextGenerator):
 
 
 def _examples(name: str, config: TextGANConfig, num_samples: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Random tokens under `name`, and the labels and prompts of a model that takes them."""
+    """Random tokens under `name`, and the labels and prompts (the condition) of a model that takes them."""
 
     def tokens(length: int) -> Tensor:
         return torch.randint(config.vocab_size, (num_samples, length), generator=generator)
@@ -318,7 +318,7 @@ def _examples(name: str, config: TextGANConfig, num_samples: int, generator: tor
     if config.num_classes is not None:
         examples["labels"] = torch.arange(num_samples) % config.num_classes
     if config.max_prompt_length:
-        examples["prompts"] = tokens(config.max_prompt_length)
+        examples["condition"] = tokens(config.max_prompt_length)
     return examples
 
 
@@ -329,7 +329,7 @@ class TextDiscriminator(Discriminator):
     """
 
     def forward(
-        self, samples: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
+        self, samples: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
     ) -> list[DiscriminatorOutput]:
         raise NotImplementedError
 
@@ -341,7 +341,7 @@ class TextDiscriminator(Discriminator):
         tokens: Tensor,
         continuations: Tensor,
         labels: Tensor | None = None,
-        prompts: Tensor | None = None,
+        condition: Tensor | None = None,
     ) -> Tensor:
         """Logits of completed prefixes, for Monte-Carlo rollouts.
 
@@ -354,13 +354,11 @@ class TextDiscriminator(Discriminator):
         """
         prefixes, repeats = continuations.shape[:2]
 
-        def repeat(conditions: Tensor | None) -> Tensor | None:
-            if conditions is None:
-                return None
-            return conditions.repeat(prefixes * repeats, *[1] * (conditions.ndim - 1))
+        def repeat(rows: Tensor | None) -> Tensor | None:
+            return None if rows is None else rows.repeat(prefixes * repeats, *[1] * (rows.ndim - 1))
 
         completed = continuations.flatten(0, 2)
-        logits = self(completed, repeat(labels), repeat(prompts))[0].logits
+        logits = self(completed, repeat(labels), repeat(condition))[0].logits
         if logits.ndim == 2:  # one a token: the last has seen the whole sequence
             last = token_mask(completed, self.config).sum(dim=1) - 1
             logits = logits.gather(1, last[:, None])[:, 0]

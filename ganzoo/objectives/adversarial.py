@@ -20,7 +20,7 @@ from ganzoo.networks.audio import Vocoder
 from ganzoo.networks.base import Discriminator, Generator
 from ganzoo.networks.text import TextGenerator
 from ganzoo.nn.layers import pack
-from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, Trained
+from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, Trained, generate, judge
 from ganzoo.objectives.diversity import diversity_stats
 from ganzoo.objectives.path_length import PathLength, PathLengthConfig
 from ganzoo.recipe.objective import ObjectiveConfig
@@ -149,7 +149,7 @@ class AdversarialObjective(Objective):
         shared = {section.type for section, penalty in due if penalty.at and self._is_shared(section, batch, context)}
         for name in {penalty.at for section, penalty in due if section.type in shared}:
             judged[name] = widen(judged[name].detach()).requires_grad_()
-        discriminator = partial(self._judge, networks["discriminator"], labels=batch.labels, context=context)
+        discriminator = partial(self._judge, networks["discriminator"], batch=batch, context=context)
         with context.autocast():
             outputs = {name: discriminator(samples) for name, samples in judged.items()}
         smoothed = partial(self.loss.discriminator, label_smoothing=self.config.label_smoothing)
@@ -180,7 +180,7 @@ class AdversarialObjective(Objective):
         if fake is None:
             fake = self._generate(networks, batch, context, with_graph=True)
         needs_real = self.loss.needs_real or self.config.feature_matching > 0
-        discriminator = partial(self._judge, networks["discriminator"], labels=batch.labels, context=context)
+        discriminator = partial(self._judge, networks["discriminator"], batch=batch, context=context)
         with context.autocast():
             fake_outputs = discriminator(fake)
             real_outputs = discriminator(batch.samples) if needs_real else None
@@ -192,7 +192,7 @@ class AdversarialObjective(Objective):
         lengths = self.config.path_length
         if lengths is not None and context.step % lengths.interval == 0:
             latents = context.draw_latents(networks["generator"], len(batch.samples))
-            penalty = self.modules["generator"](networks["generator"], latents, batch.labels)
+            penalty = self.modules["generator"](networks["generator"], latents, batch.labels, batch.condition)
             terms["path_length"] = lengths.weight * lengths.interval * penalty
         stats = {}
         if context.is_logged:
@@ -217,11 +217,8 @@ class AdversarialObjective(Objective):
         return diversity_stats(fake, batch.samples, batch.labels)
 
     def _generate(self, networks: Networks, batch: Batch, context: StepContext, *, with_graph: bool) -> Tensor:
-        generator = networks["generator"]
-        latents = context.draw_latents(generator, len(batch.samples))
         with nullcontext() if with_graph else torch.no_grad(), context.autocast():
-            real = (batch.samples,) if generator.refines else ()
-            return generator(latents, batch.labels, *real)
+            return generate(networks["generator"], batch, context)
 
     def _classification(self, outputs: Any, labels: Tensor | None) -> dict[str, Tensor]:
         """Of a discriminator that also classifies: real samples in its own loss, generated ones in the generator's."""
@@ -231,7 +228,7 @@ class AdversarialObjective(Objective):
         errors = [torch.nn.functional.cross_entropy(values.float(), labels) for values in logits]
         return {"class": self.config.class_weight * torch.stack(errors).mean()}
 
-    def _judge(self, discriminator: Any, samples: Tensor, *, labels: Tensor | None, context: StepContext) -> Any:
+    def _judge(self, discriminator: Any, samples: Tensor, *, batch: Batch, context: StepContext) -> Any:
         config = self.config
         if config.augment:
             samples = diff_augment(samples, ",".join(config.augment))
@@ -240,7 +237,10 @@ class AdversarialObjective(Objective):
         if config.instance_noise and context.progress < config.instance_noise_until:
             std = config.instance_noise * (1.0 - context.progress / config.instance_noise_until)
             samples = instance_noise(samples, std)
-        return discriminator(pack(samples, config.packing), labels)
+        return judge(discriminator, pack(samples, config.packing), batch.labels, self._packed_condition(batch))
+
+    def _packed_condition(self, batch: Batch) -> Tensor | None:
+        return None if batch.condition is None else pack(batch.condition, self.config.packing)
 
     def _is_shared(self, penalty: PenaltyConfig, batch: Batch, context: StepContext) -> bool:
         """Whether the losses judge the penalty's samples as they are, in the precision that it asks for."""
@@ -260,6 +260,7 @@ class AdversarialObjective(Objective):
         outputs: Mapping[str, Any],
         context: StepContext,
     ) -> Tensor:
+        discriminator = partial(judge, discriminator, condition=self._packed_condition(batch))
         if section.precision == "training":
             discriminator = partial(_in_context, discriminator, context.autocast)
         seen = {

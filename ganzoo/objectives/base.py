@@ -9,19 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from ganzoo.networks.base import Batch as Batch
 from ganzoo.recipe.objective import ObjectiveConfig
 
 if TYPE_CHECKING:
     from ganzoo.recipe.sections import TrainingConfig
 
 Networks = Mapping[str, Any]
-
-
-class Batch(NamedTuple):
-    """Real data: samples in the networks' space, and labels where the data has them."""
-
-    samples: Tensor
-    labels: Tensor | None
 
 
 class Loss(NamedTuple):
@@ -120,3 +114,16 @@ class Objective:
     def validation_stats(self, networks: Networks, batch: Batch, context: StepContext) -> dict[str, Tensor]:
         """What else held-out data tells of the networks, to be logged; nothing, unless an objective knows something."""
         return {}
+
+
+def generate(generator: Any, batch: Batch, context: StepContext) -> Tensor:
+    """Samples (B, ...) for a batch of real data: new latents where the generator draws some, its labels, its condition."""
+    if not generator.draws_latents:
+        return generator(batch.condition, batch.labels)
+    latents = context.draw_latents(generator, len(batch.samples))
+    return generator(latents, batch.labels, *(() if batch.condition is None else (batch.condition,)))
+
+
+def judge(discriminator: Any, samples: Tensor, labels: Tensor | None, condition: Tensor | None) -> Any:
+    """What a discriminator says of samples (B, ...); one that knows of no condition is never told of one that is not there."""
+    return discriminator(samples, labels) if condition is None else discriminator(samples, labels, condition)

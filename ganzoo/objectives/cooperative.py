@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ganzoo.networks.text import split_prompts, token_mask, undisturbed, undropped
-from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, Trained
+from ganzoo.networks.text import token_mask, undisturbed, undropped
+from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, Trained, generate
 from ganzoo.objectives.likelihood import LANGUAGE_MODEL, likelihood
 from ganzoo.recipe.objective import ObjectiveConfig
 from ganzoo.recipe.sections import TrainingConfig
@@ -50,9 +50,9 @@ class CooperativeObjective(Objective):
 
     def discriminator_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Loss:
         generator, mediator = networks["generator"], networks["discriminator"]
-        fake = generator(context.draw_latents(generator, len(batch.samples)), batch.labels)
+        fake = generate(generator, batch, context)
         values = {
-            name: likelihood(mediator, Batch(samples, batch.labels), context)
+            name: likelihood(mediator, batch._replace(samples=samples), context)
             for name, samples in (("real", batch.samples), ("fake", fake))
         }
         return Loss(
@@ -61,15 +61,15 @@ class CooperativeObjective(Objective):
 
     def generator_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Loss:
         generator, mediator = networks["generator"], networks["discriminator"]
-        tokens = generator(context.draw_latents(generator, len(batch.samples)), batch.labels)
+        tokens = generate(generator, batch, context)
         real = round(self.config.real_prefixes * len(tokens))
-        tokens = torch.cat([split_prompts(batch.samples, generator.config).tokens[:real], tokens[real:]])
+        tokens = torch.cat([batch.samples[:real], tokens[real:]])
         mask = token_mask(tokens, generator.config)
         # Compared as they are: dropout is for learning from data.
         with context.autocast(), undropped(generator):
-            own = generator.predict_where(mask, tokens, batch.labels)
+            own = generator.predict_where(mask, tokens, batch.labels, batch.condition)
             with undisturbed(mediator):
-                mediated = mediator.predict_where(mask, tokens, batch.labels)
+                mediated = mediator.predict_where(mask, tokens, batch.labels, batch.condition)
         terms = {"divergence": self.config.divergence_weight * divergence(own, mediated).mean()}
         if self.config.likelihood_weight:
             terms["likelihood"] = self.config.likelihood_weight * likelihood(generator, batch, context)

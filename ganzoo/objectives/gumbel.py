@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ganzoo.errors import UserError
 from ganzoo.losses import ADVERSARIAL_LOSSES, PENALTIES
 from ganzoo.objectives.adversarial import AdversarialConfig, AdversarialObjective
-from ganzoo.objectives.base import Batch, Loss, Networks, StepContext
+from ganzoo.objectives.base import Batch, Loss, Networks, StepContext, judge
 from ganzoo.objectives.diversity import diversity_stats
 from ganzoo.objectives.likelihood import LANGUAGE_MODEL, TEXT_DISCRIMINATOR, likelihood
 from ganzoo.recipe.section import name_of
@@ -52,10 +51,6 @@ class GumbelObjective(AdversarialObjective):
 
     config: GumbelConfig
 
-    def prepare(self, networks: Networks) -> None:
-        if networks["generator"].config.max_prompt_length:
-            raise UserError("the gumbel objective has no place for prompts; use policy-gradient")
-
     def generator_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Loss:
         loss = super().generator_loss(networks, batch, context)
         if self.config.likelihood_weight:
@@ -67,11 +62,15 @@ class GumbelObjective(AdversarialObjective):
     def _generate(self, networks: Networks, batch: Batch, context: StepContext, *, with_graph: bool) -> Tensor:
         with nullcontext() if with_graph else torch.no_grad(), context.autocast():
             return relaxed_sequences(
-                networks["generator"], len(batch.samples), self._inverse_temperature(context), batch.labels
+                networks["generator"],
+                len(batch.samples),
+                self._inverse_temperature(context),
+                batch.labels,
+                batch.condition,
             )
 
-    def _judge(self, discriminator: Any, samples: Tensor, *, labels: Tensor | None, context: StepContext) -> Any:
-        return discriminator(samples, labels)
+    def _judge(self, discriminator: Any, samples: Tensor, *, batch: Batch, context: StepContext) -> Any:
+        return judge(discriminator, samples, batch.labels, batch.condition)
 
     def _diversities(self, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
         return diversity_stats(fake.argmax(dim=2), batch.samples)
@@ -87,7 +86,7 @@ def relaxed_sequences(
     num_samples: int,
     inverse_temperature: float,
     labels: Tensor | None = None,
-    prompts: Tensor | None = None,
+    condition: Tensor | None = None,
 ) -> Tensor:
     """Draws sequences as softened one-hot vectors; the noise is of the global generator, like dropout's.
 
@@ -98,7 +97,7 @@ def relaxed_sequences(
         (B, max_length, V); after EOS one-hot vectors of PAD.
     """
     config = generator.config
-    state = generator.begin(num_samples, labels, prompts)
+    state = generator.begin(num_samples, labels, condition)
     last = torch.full((num_samples,), config.bos_token_id, device=generator.device)
     ended = torch.zeros_like(last, dtype=torch.bool)
     relaxed = []

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ganzoo.networks.text import TextDiscriminator, TextGenerator, split_prompts, trimmed
+from ganzoo.networks.text import TextDiscriminator, TextGenerator, trimmed
 from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, Trained
 from ganzoo.recipe.objective import ObjectiveConfig
 from ganzoo.recipe.sections import TrainingConfig
@@ -46,14 +46,13 @@ class LikelihoodObjective(Objective):
 
 def likelihood(generator: Any, batch: Batch, context: StepContext, label_smoothing: float = 0.0) -> Tensor:
     """Mean negative log-likelihood of the batch's tokens in nats: a 0-dim tensor with its graph."""
-    tokens, prompts = split_prompts(batch.samples, generator.config)
-    tokens, mask = trimmed(tokens, generator.config)
+    tokens, mask = trimmed(batch.samples, generator.config)
     with context.autocast():
         if label_smoothing:
-            logits = generator.predict_where(mask, tokens, batch.labels, prompts)
+            logits = generator.predict_where(mask, tokens, batch.labels, batch.condition)
             return F.cross_entropy(logits.float(), tokens[mask], label_smoothing=label_smoothing)
         count = mask.sum()
-        total, _ = generator.weighted_nll(mask, tokens, (1 / count).expand(count), batch.labels, prompts)
+        total, _ = generator.weighted_nll(mask, tokens, (1 / count).expand(count), batch.labels, batch.condition)
         return total
 
 

@@ -30,7 +30,9 @@ class PathLength(nn.Module):
         self.config = config
         self.register_buffer("mean", torch.zeros(()))
 
-    def forward(self, generator: Generator, latents: Tensor, labels: Tensor | None) -> Tensor:
+    def forward(
+        self, generator: Generator, latents: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
         """The penalty without its weight, a float32 scalar, differentiable by the generator's parameters.
 
         Outside of autocast, as every penalty on gradients.
@@ -38,15 +40,19 @@ class PathLength(nn.Module):
         Args:
             latents: (B, ...), of which the first `batch_share` are used.
             labels: (B,) or None.
+            condition: (B, ...) or None.
         """
         count = math.ceil(self.config.batch_share * len(latents))
-        lengths = path_lengths(generator, latents[:count], None if labels is None else labels[:count])
+        rows = (None if part is None else part[:count] for part in (latents, labels, condition))
+        lengths = path_lengths(generator, *rows)
         with torch.no_grad():
             self.mean.lerp_(lengths.mean(), self.config.decay)
         return (lengths - self.mean.clone()).square().mean()
 
 
-def path_lengths(generator: Generator, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+def path_lengths(
+    generator: Generator, latents: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
+) -> Tensor:
     """|J^T y| of each sample, (B,), with a graph."""
     # A compiled network cannot be differentiated twice; what it was compiled of can.
     generator = getattr(generator, "_orig_mod", generator)
@@ -54,7 +60,7 @@ def path_lengths(generator: Generator, latents: Tensor, labels: Tensor | None = 
         styles = generator.styles(latents.float(), labels)
         if not styles.requires_grad:  # latents, not styles
             styles = styles.detach().requires_grad_()
-        pictures = generator(styles, labels)
+        pictures = generator(styles, labels, *(() if condition is None else (condition,)))
         noise = torch.randn_like(pictures) / math.sqrt(pictures[0, 0].numel())
         (gradients,) = torch.autograd.grad((pictures * noise).sum(), styles, create_graph=True)
     num_styles = gradients[0].numel() // gradients.shape[-1]

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ganzoo.networks.text import Text, split_prompts, token_mask
-from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext
+from ganzoo.networks.text import token_mask
+from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, generate, judge
 from ganzoo.objectives.diversity import diversity_stats
 from ganzoo.objectives.likelihood import LANGUAGE_MODEL, TEXT_DISCRIMINATOR, likelihood
 from ganzoo.objectives.rewards import Critic, MovingAverage, masked_mean, mean_logits, token_rewards
@@ -100,12 +100,11 @@ class PolicyGradientObjective(Objective):
 
     def discriminator_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Loss:
         discriminator, config = networks["discriminator"], networks["generator"].config
-        real = split_prompts(batch.samples, config)
-        fake, labels = self._negatives(networks["generator"], batch, context)
+        fake = self._negatives(networks["generator"], batch, context)
         with context.autocast():
-            real_logits = mean_logits(discriminator(real.tokens, batch.labels, real.prompts))
-            fake_logits = mean_logits(discriminator(fake.tokens, labels, fake.prompts))
-        real_mask, fake_mask = _mask_like(real_logits, real, config), _mask_like(fake_logits, fake, config)
+            real_logits = mean_logits(judge(discriminator, *batch))
+            fake_logits = mean_logits(judge(discriminator, *fake))
+        real_mask, fake_mask = _mask_like(real_logits, batch, config), _mask_like(fake_logits, fake, config)
         target = 1.0 - self.config.label_smoothing
         terms = {
             "real": _cross_entropy(real_logits, target, real_mask),
@@ -121,22 +120,20 @@ class PolicyGradientObjective(Objective):
 
         One that falls behind its accuracies in training knows the training text by heart.
         """
-        config, labels = networks["generator"].config, batch.labels
-        texts = split_prompts(batch.samples, config), self._draw(networks["generator"], batch, context)
+        config, texts = networks["generator"].config, (batch, self._draw(networks["generator"], batch, context))
         with context.autocast():
-            logits = [mean_logits(networks["discriminator"](text.tokens, labels, text.prompts)) for text in texts]
+            logits = [mean_logits(judge(networks["discriminator"], *text)) for text in texts]
         return _accuracies(*logits, *map(partial(_mask_like, config=config), logits, texts))
 
     def generator_loss(self, networks: Networks, batch: Batch, context: StepContext) -> Loss:
         generator, config = networks["generator"], self.config
         fake = self._draw(generator, batch, context)
-        mask = token_mask(fake.tokens, generator.config)
+        mask = token_mask(fake.samples, generator.config)
         rewards = token_rewards(
             config,
             generator,
             networks["discriminator"],
             fake,
-            batch.labels,
             mask,
             draw_uniforms=lambda count: context.draw_latents(generator, count),
         )
@@ -144,7 +141,7 @@ class PolicyGradientObjective(Objective):
         distribution = None
         if config.entropy_weight or config.baseline == "critic":
             with context.autocast():
-                logits = generator.predict_where(mask, fake.tokens, batch.labels, fake.prompts)
+                logits = generator.predict_where(mask, *fake)
             distribution = logits.float().log_softmax(dim=1)
         terms: dict[str, Tensor] = {}
         advantages = rewards - self._baseline(rewards, mask, distribution, terms)
@@ -153,9 +150,9 @@ class PolicyGradientObjective(Objective):
         weights = advantages.detach()[mask] / (1 if config.reduction == "sum" else mask.sum())
         if distribution is None:
             with context.autocast():
-                terms["policy"], nll = generator.weighted_nll(mask, fake.tokens, weights, batch.labels, fake.prompts)
+                terms["policy"], nll = generator.weighted_nll(mask, fake.samples, weights, fake.labels, fake.condition)
         else:
-            nll = -distribution.gather(1, fake.tokens[mask][:, None])[:, 0]
+            nll = -distribution.gather(1, fake.samples[mask][:, None])[:, 0]
             terms["policy"] = (nll * weights).sum()
         if config.entropy_weight:
             entropy = -(distribution.exp() * distribution).sum(dim=1).mean()
@@ -164,34 +161,28 @@ class PolicyGradientObjective(Objective):
             terms["likelihood"] = config.likelihood_weight * likelihood(generator, batch, context)
         stats = {"reward": masked_mean(rewards, mask), "nll_own": nll.detach().mean()}
         if context.is_logged:
-            real = split_prompts(batch.samples, generator.config)
-            real_mask = token_mask(real.tokens, generator.config)
-            stats |= diversity_stats(fake.tokens, real.tokens, generated_mask=mask, real_mask=real_mask)
+            real_mask = token_mask(batch.samples, generator.config)
+            stats |= diversity_stats(fake.samples, batch.samples, generated_mask=mask, real_mask=real_mask)
         return Loss(terms, stats)
 
-    def _draw(self, generator: Any, batch: Batch, context: StepContext) -> Text:
-        prompts = split_prompts(batch.samples, generator.config).prompts
-        latents = context.draw_latents(generator, len(batch.samples))
-        return Text(generator(latents, batch.labels, prompts), prompts)
+    def _draw(self, generator: Any, batch: Batch, context: StepContext) -> Batch:
+        return batch._replace(samples=generate(generator, batch, context))
 
-    def _negatives(self, generator: Any, batch: Batch, context: StepContext) -> tuple[Text, Tensor | None]:
+    def _negatives(self, generator: Any, batch: Batch, context: StepContext) -> Batch:
         """Generated texts for this update, from a pool that several updates share.
 
         A pool is a function of the step and the generator, so that a run which is resumed inside a step draws it again.
         Prompts and labels belong to the real batch, so texts that depend on them are drawn for each update.
         """
-        config = self.config
-        if config.negatives_pool == 1 and config.negatives_every == 1 or batch.labels is not None:
-            return self._draw(generator, batch, context), batch.labels
-        prompts = split_prompts(batch.samples, generator.config).prompts
-        if prompts is not None:
-            return self._draw(generator, batch, context), None
+        config, fresh = self.config, self.config.negatives_pool == 1 and self.config.negatives_every == 1
+        if fresh or batch.labels is not None or batch.condition is not None:
+            return self._draw(generator, batch, context)
         size, (number, item) = len(batch.samples), divmod(context.repeat, config.negatives_every)
         key = ("negatives", number)
         if key not in context.shared:
             context.shared[key] = generator(context.draw_latents(generator, size * config.negatives_pool, *key))
         first = item % config.negatives_pool * size
-        return Text(context.shared[key][first : first + size], None), None
+        return Batch(context.shared[key][first : first + size], None)
 
     def _baseline(
         self, rewards: Tensor, mask: Tensor, distribution: Tensor | None, terms: dict[str, Tensor]
@@ -208,9 +199,9 @@ class PolicyGradientObjective(Objective):
         return predicted.detach()
 
 
-def _mask_like(logits: Tensor, text: Text, config: Any) -> Tensor:
+def _mask_like(logits: Tensor, text: Batch, config: Any) -> Tensor:
     """Which logits count: all of whole sentences; of tokens, those up to the end."""
-    return torch.ones_like(logits, dtype=torch.bool) if logits.ndim == 1 else token_mask(text.tokens, config)
+    return torch.ones_like(logits, dtype=torch.bool) if logits.ndim == 1 else token_mask(text.samples, config)
 
 
 def _accuracies(real: Tensor, fake: Tensor, real_mask: Tensor, fake_mask: Tensor) -> dict[str, Tensor]:

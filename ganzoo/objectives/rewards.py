@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ganzoo.networks.base import DiscriminatorOutput
 from ganzoo.networks.sequences import rollouts
-from ganzoo.networks.text import Text, undisturbed
+from ganzoo.networks.text import undisturbed
+from ganzoo.objectives.base import Batch, judge
 
 # Of a discriminator's logit: D = sigmoid(logit); 2D - 1 (d'Autume et al., 2019, section 3.2); log D/(1 - D).
 SCALES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -34,8 +35,7 @@ def token_rewards(
     config: RewardConfig,
     generator: Any,
     discriminator: Any,
-    text: Text,
-    labels: Tensor | None,
+    text: Batch,
     mask: Tensor,
     *,
     draw_uniforms: Callable[[int], Tensor],
@@ -43,27 +43,26 @@ def token_rewards(
     """The reward (B, T) of every token; 0 after the end.
 
     Args:
-        text: Own samples, and their prompts.
+        text: Own samples (B, T), their labels and their prompts.
         mask: (B, T), tokens that count.
         draw_uniforms: `n -> (n, T)` numbers in [0, 1), for rollouts.
     """
     if config.reward == "constant":
         return 0.5 * mask
     with undisturbed(generator), undisturbed(discriminator):
-        return _judged(config, generator, discriminator, text, labels, mask, draw_uniforms) * mask
+        return _judged(config, generator, discriminator, text, mask, draw_uniforms) * mask
 
 
 def _judged(
     config: RewardConfig,
     generator: Any,
     discriminator: Any,
-    text: Text,
-    labels: Tensor | None,
+    text: Batch,
     mask: Tensor,
     draw_uniforms: Callable[[int], Tensor],
 ) -> Tensor:
-    tokens, scale = text.tokens, SCALES[config.scale]
-    judgement = scale(mean_logits(discriminator(tokens, labels, text.prompts)))
+    tokens, scale = text.samples, SCALES[config.scale]
+    judgement = scale(mean_logits(judge(discriminator, *text)))
     if config.reward == "token":
         return discounted(judgement * mask, config.discount)
     if config.reward == "sentence" or tokens.shape[1] == 1:
@@ -71,9 +70,9 @@ def _judged(
     # Yu et al., 2017, equation 4: the mean over N completions of the prefix; the last token has its sentence's.
     uniforms = draw_uniforms((tokens.shape[1] - 1) * config.num_rollouts * len(tokens))
     completed = rollouts(
-        generator, tokens, config.num_rollouts, labels=labels, prompts=text.prompts, uniforms=uniforms
+        generator, tokens, config.num_rollouts, labels=text.labels, condition=text.condition, uniforms=uniforms
     )
-    judgements = scale(discriminator.judge_continuations(tokens, completed, labels, text.prompts).float())
+    judgements = scale(discriminator.judge_continuations(tokens, completed, text.labels, text.condition).float())
     return torch.cat([judgements.mean(dim=1).T, judgement[:, None]], dim=1)
 
 

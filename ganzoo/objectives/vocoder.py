@@ -14,7 +14,7 @@ from ganzoo import losses
 from ganzoo.networks.audio import Vocoder
 from ganzoo.networks.base import Discriminator
 from ganzoo.objectives.adversarial import share_of_outputs
-from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, Trained
+from ganzoo.objectives.base import Batch, Loss, Networks, Objective, StepContext, Trained, generate
 from ganzoo.recipe.objective import ObjectiveConfig
 from ganzoo.recipe.sections import TrainingConfig
 from ganzoo.sound.spectral import log_mel
@@ -107,11 +107,8 @@ class VocoderObjective(Objective):
 
 
 def _resynthesise(networks: Networks, batch: Batch, context: StepContext, *, with_graph: bool) -> Tensor:
-    generator = networks["generator"]
-    with torch.no_grad():
-        mel = generator.condition(batch.samples)
     with nullcontext() if with_graph else torch.no_grad(), context.autocast():
-        return generator(mel, batch.labels)
+        return generate(networks["generator"], batch, context)
 
 
 def _cut(real: Tensor, fake: Tensor) -> Tensor:

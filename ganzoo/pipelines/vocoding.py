@@ -173,7 +173,7 @@ class VocoderPipeline(Pipeline):
 
         def render(first: int, last: int) -> Tensor:
             part = padded[..., first * mel.hop_length : last * mel.hop_length].to(self.device)
-            return self.network(self.network.condition(part).to(self.network.dtype))
+            return self.network(self.network.spectrogram(part).to(self.network.dtype))
 
         # At a cut the spectrogram itself is wrong as far as its window reaches.
         context = self.network.context + -(-mel.n_fft // mel.hop_length)

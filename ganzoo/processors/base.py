@@ -35,6 +35,8 @@ class Processor(Exact):
     processor_type: ClassVar[str] = ""
     modality: ClassVar[str] = ""
     storage_dtype: ClassVar[str] = "uint8"
+    # Samples are maps (B, C, H, W) in the networks' space: convolutions of them are faster with the channels last in memory.
+    channels_last: ClassVar[bool] = False
     # Ending of the file that `ganzoo sample` writes unless told otherwise; None: it prints what it draws.
     sample_file: ClassVar[str | None] = None
     # Whether that is a file for each sample, in a folder; else one file shows them all.
@@ -139,6 +141,11 @@ class Processor(Exact):
             (B, *network_shape), float32, mostly in [-1, 1]; of text int64 ids.
         """
         raise NotImplementedError
+
+    def parts(self, samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """A batch that `normalize` made -> the samples (B, ...), and what is stored in the same row and steers the networks, the
+        condition (B, ...); None where a row is a sample and nothing else."""
+        return samples, None
 
     def decode(self, samples: torch.Tensor, output_type: str) -> Any:
         """The networks' space -> what a person asked for.

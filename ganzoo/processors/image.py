@@ -45,6 +45,7 @@ class ImageProcessor(Processor):
     """Square pictures: uint8 (C, H, W) in storage, float in [-1, 1] in the networks."""
 
     processor_type: ClassVar[str] = "image"
+    channels_last: ClassVar[bool] = True
     modality: ClassVar[str] = "image"
     sample_file: ClassVar[str | None] = ".png"
     written: ClassVar[tuple[str, str]] = ("pictures are", ".png")

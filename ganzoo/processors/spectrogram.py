@@ -30,6 +30,7 @@ class SpectrogramProcessor(WaveformProcessor):
 
     processor_type: ClassVar[str] = "spectrogram"
     transforms: ClassVar[tuple[str, ...]] = ()  # of part of a clip, the picture would have another size
+    channels_last: ClassVar[bool] = True
 
     n_fft: int = Field(
         256, ge=8, le=2**13, description="Length of a transform and its window; the picture's height is half."

@@ -271,6 +271,11 @@ class TextProcessor(Processor):
     def sample_shape(self) -> tuple[int, ...]:
         return (self.max_prompt_length + self.max_length,)
 
+    def parts(self, samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Rows -> tokens (B, max_length) and, with a separate prompt, the prompts (B, max_prompt_length), else None."""
+        length = self.max_prompt_length
+        return (samples[:, length:], samples[:, :length]) if length else (samples, None)
+
     def encode(self, raw: Any) -> np.ndarray:
         """Turns a text into a row of ids, int32 (max_prompt_length + max_length,).
 

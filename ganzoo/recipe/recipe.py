@@ -56,6 +56,15 @@ class Recipe(Section):
         return self
 
     @property
+    def optimizers(self) -> dict[str, OptimizerConfig]:
+        """By the role of the network."""
+        return {
+            "generator": self.generator_optimizer,
+            "discriminator": self.discriminator_optimizer,
+            "classifier": self.classifier_optimizer,
+        }
+
+    @property
     def packing(self) -> int:
         """Samples that the discriminator judges together."""
         return next(iter(self._packings()), 1)

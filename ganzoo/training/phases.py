@@ -62,7 +62,7 @@ def growing_networks(phases: list[PhaseConfig], networks: Iterable[nn.Module]) -
     levels = [phase.level for phase in phases if phase.level is not None]
     if not levels:
         return []
-    growing = [network for network in networks if hasattr(network, "set_level")]
+    growing = [network for network in networks if network.top_level is not None]
     if not growing:
         raise UserError(
             "phases name a level, but the networks of this family do not grow; leave level and fade_in out"

@@ -94,8 +94,6 @@ class Trainer:
         self.step = self.update = self.skipped = 0
         self.validation = Validation(self.networks[main]) if any(phase.stop for phase in self.phases) else None
         self.stats = StatsCollector()
-        # Classifiers take data as it is.
-        self._match = getattr(self.networks[main], "match", lambda samples: samples)
         self._uses_labels = self.networks[main].config.num_classes is not None
         self._statistics = [buffer for network in self.networks.values() for buffer in running_statistics(network)]
         self._statistics += [buffer for module in self._learned.values() for buffer in module.buffers()]
@@ -146,7 +144,7 @@ class Trainer:
 
     def enter_phase(self, index: int) -> None:
         """Makes the optimisers of a phase: its own begin anew, the others go on as they are."""
-        configs = {role: getattr(self.recipe, f"{role}_optimizer") for role in self.networks}
+        configs = {role: self.recipe.optimizers[role] for role in self.networks}
         own: set[str] = set()
         for phase in self.phases[: index + 1]:
             own = set(phase.optimizers)
@@ -370,11 +368,15 @@ class Trainer:
             )
 
     def _to_batch(self, stored: Tensor, labels: Tensor | None) -> Batch:
-        samples = self.processor.normalize(stored)
-        samples = self._match(samples)
-        if samples.ndim == 4:
+        """A batch in the networks' space, with the condition that the main network makes of it."""
+        main = next(iter(self.networks.values()))
+        samples, condition = self.processor.parts(self.processor.normalize(stored))
+        samples = main.match(samples)
+        if self.processor.channels_last:
             samples = samples.contiguous(memory_format=torch.channels_last)
-        return Batch(samples, labels.to(self.device, non_blocking=True) if self._uses_labels else None)
+        batch = Batch(samples, labels.to(self.device, non_blocking=True) if self._uses_labels else None, condition)
+        with torch.no_grad():
+            return batch._replace(condition=main.condition(batch))
 
     def _context(self, is_logged: bool) -> StepContext:
         counts: dict[int, int] = {}

@@ -225,7 +225,7 @@ class HiFiGANGenerator(Vocoder):
 
     @property
     def mel_config(self) -> MelConfig:
-        """What `condition` computes."""
+        """What `spectrogram` computes."""
         return self.config.mel
 
     @property
@@ -246,17 +246,17 @@ class HiFiGANGenerator(Vocoder):
     def prepare_for_training(self) -> None:
         add_weight_norm(self)
 
-    def condition(self, waveforms: Tensor) -> Tensor:
+    def spectrogram(self, waveforms: Tensor) -> Tensor:
         return log_mel(waveforms.squeeze(1), self.mel_config)
 
-    def forward(self, mel: Tensor, labels: Tensor | None = None) -> Tensor:
-        if mel.ndim != 3 or mel.shape[1] != self.config.n_mels:
+    def forward(self, condition: Tensor, labels: Tensor | None = None) -> Tensor:
+        if condition.ndim != 3 or condition.shape[1] != self.config.n_mels:
             raise UserError(
                 f"this vocoder takes log-mel spectrograms of shape (batch, {self.config.n_mels}, frames), not "
-                f"{tuple(mel.shape)}"
+                f"{tuple(condition.shape)}"
             )
-        check_labels(labels, None, len(mel))
-        hidden = self.conv_pre(mel)
+        check_labels(labels, None, len(condition))
+        hidden = self.conv_pre(condition)
         number = len(self.resblocks) // len(self.ups)
         for index, upsample in enumerate(self.ups):
             hidden = upsample(F.leaky_relu(hidden, SLOPE))
@@ -273,7 +273,7 @@ class HiFiGANGenerator(Vocoder):
         where that does not run."""
         frames = min(32, self.config.length // self.config.hop_length)
         noise = torch.randn(num_samples, self.config.n_mels, frames, generator=generator)
-        return {"mel": (2.0 * noise - 5.0).clamp(math.log(1e-5), 3.0)}
+        return {"condition": (2.0 * noise - 5.0).clamp(math.log(1e-5), 3.0)}
 
 
 # ---------------------------------------------------------------------------------------------------- discriminators

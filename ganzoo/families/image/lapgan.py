@@ -25,7 +25,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from ganzoo.errors import UserError
-from ganzoo.networks.base import Discriminator, DiscriminatorOutput, Generator
+from ganzoo.networks.base import Batch, Discriminator, DiscriminatorOutput, Generator
 from ganzoo.networks.config import StabilisedConfig
 from ganzoo.networks.image import ImageGANConfig
 from ganzoo.nn import Conv2d, MinibatchLogit, check_labels, init_he_, normalise
@@ -140,11 +140,9 @@ class LAPGANGenerator(_ByLevel, Generator):
     """All levels' generators, run from coarse to fine up to the level in use (paper, figure 1).
 
     Latents (B, sum of the config's latent_sizes): the first level's, then the noise planes of the others; labels (B,) of a
-    conditional model -> pictures (B, channels, R, R). In training R is the level's size, and of a batch of real pictures
-    (B, channels, R, R) the finest band alone is made anew; in use R is the resolution at every level, in [-1, 1].
+    conditional model -> pictures (B, channels, R, R). In training R is the level's size, and with a condition, coarse
+    pictures (B, channels, R, R), the finest band alone is made anew; in use R is the resolution at every level, in [-1, 1].
     """
-
-    refines = True
 
     def __init__(self, config: LAPGANConfig) -> None:
         super().__init__(config)
@@ -153,13 +151,12 @@ class LAPGANGenerator(_ByLevel, Generator):
         _init_he_(self)
         self.begin_at_top(len(finer))
 
-    def forward(self, latents: Tensor, labels: Tensor | None = None, real: Tensor | None = None) -> Tensor:
+    def forward(self, latents: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         check_labels(labels, self.config.num_classes, len(latents))
         shares = latents.split(self.config.latent_sizes, dim=1)
         level = self.upper_level
-        if real is not None and level > 0:
-            coarse = expand(reduce(real))
-            return coarse + self.levels[level](shares[level], coarse, labels)
+        if condition is not None and level > 0:
+            return condition + self.levels[level](shares[level], condition, labels)
         picture = self.levels[0](shares[0], labels)
         for share, finer in zip(shares[1 : level + 1], self.levels[1 : level + 1], strict=True):
             coarse = expand(picture)
@@ -173,6 +170,10 @@ class LAPGANGenerator(_ByLevel, Generator):
     def match(self, samples: Tensor) -> Tensor:
         """Pictures (B, channels, R, R) averaged down to the level's size."""
         return shrink(samples, self.config.sizes[self.upper_level])
+
+    def condition(self, batch: Batch) -> Tensor | None:
+        """The coarse version of the real pictures (B, channels, R, R), which lacks their finest band; None at level 0."""
+        return expand(reduce(batch.samples)) if self.upper_level else None
 
     @property
     def latent_size(self) -> int:
@@ -189,7 +190,7 @@ class LAPGANDiscriminator(_ByLevel, Discriminator):
     """All levels' discriminators, of which the one of the level in use judges.
 
     Pictures (B, channels, R, R) of the level's size or a multiple of it, labels (B,) of a conditional model -> one output,
-    logits (B,).
+    logits (B,). The condition is in the picture already: the discriminator sees the sum of coarse version and band.
     """
 
     def __init__(self, config: LAPGANConfig) -> None:
@@ -200,7 +201,9 @@ class LAPGANDiscriminator(_ByLevel, Discriminator):
         normalise(self, config.discriminator_norm, [level.second for level in self.levels])
         self.begin_at_top(len(finer))
 
-    def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
+    def forward(
+        self, samples: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
+    ) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
         level = self.upper_level
         logits, features = self.levels[level](shrink(samples, self.config.sizes[level]), labels)

@@ -66,7 +66,7 @@ class CoTMediator(CorePredictions, TextDiscriminator):
         )
         self.model.embedding = _MixingEmbedding(config.vocab_size, config.mediator_embedding_dim)
 
-    def predict(self, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None) -> Tensor:
+    def predict(self, tokens: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """Logits (B, T, V): at position t those of the token there given the tokens (ids or relaxed) before it."""
         if not tokens.is_floating_point():
             return self.model.predict(tokens, labels)
@@ -79,7 +79,7 @@ class CoTMediator(CorePredictions, TextDiscriminator):
         return torch.stack(predicted, dim=1)
 
     def forward(
-        self, samples: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
+        self, samples: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
     ) -> list[DiscriminatorOutput]:
         logits = self.predict(samples, labels).float()
         if samples.is_floating_point():

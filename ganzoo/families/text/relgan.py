@@ -125,7 +125,7 @@ class RelGANDiscriminator(TextDiscriminator):
         _initialise(self, self.embedding)
 
     def forward(
-        self, samples: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
+        self, samples: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
     ) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
         logits, features = self._judge(samples, labels)
@@ -133,7 +133,7 @@ class RelGANDiscriminator(TextDiscriminator):
         return [DiscriminatorOutput(judgement, [seen]) for judgement, seen in pairs]
 
     def judge_continuations(
-        self, tokens: Tensor, continuations: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
+        self, tokens: Tensor, continuations: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
     ) -> Tensor:
         """Logits (T - 1, N, B), averaged over the representations."""
         check_labels(labels, self.config.num_classes, len(tokens))

@@ -68,7 +68,7 @@ class ScratchGANGenerator(TextGenerator):
         self.initial = None if config.num_classes is None else nn.Embedding(config.num_classes, 2 * layers * hidden)
         _initialise(self)
 
-    def begin(self, batch_size: int, labels: Tensor | None = None, prompts: Tensor | None = None) -> State:
+    def begin(self, batch_size: int, labels: Tensor | None = None, condition: Tensor | None = None) -> State:
         check_labels(labels, self.config.num_classes, batch_size)
         states = 2 * self.config.num_layers
         if self.initial is None:
@@ -79,7 +79,7 @@ class ScratchGANGenerator(TextGenerator):
         logits, state = self._read(tokens[:, None], state)
         return logits[:, 0], state
 
-    def predict(self, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None) -> Tensor:
+    def predict(self, tokens: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         before = F.pad(tokens[:, :-1], (1, 0), value=self.config.bos_token_id)
         return self._read(before, self.begin(len(tokens), labels))[0]
 
@@ -116,7 +116,7 @@ class ScratchGANDiscriminator(TextDiscriminator):
         _initialise(self)
 
     def forward(
-        self, samples: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
+        self, samples: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
     ) -> list[DiscriminatorOutput]:
         batch, config = len(samples), self.config
         check_labels(labels, config.num_classes, batch)
@@ -134,7 +134,7 @@ class ScratchGANDiscriminator(TextDiscriminator):
         return [DiscriminatorOutput(self.output(outputs)[..., 0], [outputs])]
 
     def judge_continuations(
-        self, tokens: Tensor, continuations: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
+        self, tokens: Tensor, continuations: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
     ) -> Tensor:
         """Logits (T - 1, N, B) of whole sequences: those at their last tokens."""
         sequences = continuations.flatten(0, 2)

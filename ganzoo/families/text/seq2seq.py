@@ -152,7 +152,7 @@ class Attention(nn.Module):
 class Seq2SeqGenerator(TextGenerator):
     """Answers prompts: encoder, attention, decoder; one embedding for prompt and reply.
 
-    Prompts (B, P) with P <= max_prompt_length, labels (B,) of a conditional model. The state is (memory, mask, h) and,
+    The condition are prompts (B, P) with P <= max_prompt_length; labels (B,) of a conditional model. The state is (memory, mask, h) and,
     of an LSTM, c.
     """
 
@@ -166,11 +166,11 @@ class Seq2SeqGenerator(TextGenerator):
         self.to_logits = nn.Linear(config.hidden_dim, config.vocab_size)
         _init_embeddings(self)
 
-    def begin(self, batch_size: int, labels: Tensor | None = None, prompts: Tensor | None = None) -> Hidden:
+    def begin(self, batch_size: int, labels: Tensor | None = None, condition: Tensor | None = None) -> Hidden:
         check_labels(labels, self.config.num_classes, batch_size)
-        check_prompts(prompts, self.config, batch_size)
-        embedded = self.dropout(self.embedding(prompts))
-        memory, mask, hidden = self.encoder(embedded, prompt_lengths(prompts, self.config), labels)
+        check_prompts(condition, self.config, batch_size)
+        embedded = self.dropout(self.embedding(condition))
+        memory, mask, hidden = self.encoder(embedded, prompt_lengths(condition, self.config), labels)
         return (memory, mask, *hidden)
 
     def step(self, tokens: Tensor, state: Hidden) -> tuple[Tensor, Hidden]:
@@ -178,8 +178,8 @@ class Seq2SeqGenerator(TextGenerator):
         hidden = self.decoder.step(self.dropout(self.embedding(tokens)), tuple(hidden))
         return self._logits(hidden[0][:, None], memory, mask)[:, 0], (memory, mask, *hidden)
 
-    def predict(self, tokens: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None) -> Tensor:
-        memory, mask, *hidden = self.begin(len(tokens), labels, prompts)
+    def predict(self, tokens: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        memory, mask, *hidden = self.begin(len(tokens), labels, condition)
         start = tokens.new_full((len(tokens), 1), self.config.bos_token_id)
         read = torch.cat([start, tokens[:, :-1]], dim=1)
         outputs, _ = self.decoder(self.dropout(self.embedding(read)), tuple(hidden))
@@ -192,7 +192,7 @@ class Seq2SeqGenerator(TextGenerator):
 class Seq2SeqDiscriminator(TextDiscriminator):
     """Judges every prefix of a reply to a prompt (section 3.2).
 
-    Replies as ids (B, T) or relaxed one-hot vectors (B, T, V), prompts (B, P), labels (B,) of a conditional model -> one
+    Replies as ids (B, T) or relaxed one-hot vectors (B, T, V), prompts (B, P) as condition, labels (B,) of a conditional model -> one
     output, logits (B, T): at t those of the prefix that ends with token t.
     """
 
@@ -207,9 +207,9 @@ class Seq2SeqDiscriminator(TextDiscriminator):
         _init_embeddings(self)
 
     def forward(
-        self, samples: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
+        self, samples: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
     ) -> list[DiscriminatorOutput]:
-        outputs, logits = self._read(samples, self._encode(len(samples), labels, prompts))
+        outputs, logits = self._read(samples, self._encode(len(samples), labels, condition))
         return [DiscriminatorOutput(logits, [outputs])]
 
     def judge_continuations(
@@ -217,21 +217,21 @@ class Seq2SeqDiscriminator(TextDiscriminator):
         tokens: Tensor,
         continuations: Tensor,
         labels: Tensor | None = None,
-        prompts: Tensor | None = None,
+        condition: Tensor | None = None,
     ) -> Tensor:
         """Logits (T - 1, N, B) of whole replies, each at its last token; every prompt is encoded once."""
         copies = continuations.shape[0] * continuations.shape[1]
-        hidden = tuple(vectors.repeat(copies, 1) for vectors in self._encode(len(tokens), labels, prompts))
+        hidden = tuple(vectors.repeat(copies, 1) for vectors in self._encode(len(tokens), labels, condition))
         replies = continuations.flatten(0, 2)
         _, logits = self._read(replies, hidden)
         last = token_mask(replies, self.config).sum(dim=1, keepdim=True) - 1
         return logits.gather(1, last).view(continuations.shape[:3])
 
-    def _encode(self, batch_size: int, labels: Tensor | None, prompts: Tensor | None) -> Hidden:
+    def _encode(self, batch_size: int, labels: Tensor | None, condition: Tensor | None) -> Hidden:
         check_labels(labels, self.config.num_classes, batch_size)
-        check_prompts(prompts, self.config, batch_size)
-        embedded = self.dropout(self.embedding(prompts))
-        return self.encoder(embedded, prompt_lengths(prompts, self.config), labels).hidden
+        check_prompts(condition, self.config, batch_size)
+        embedded = self.dropout(self.embedding(condition))
+        return self.encoder(embedded, prompt_lengths(condition, self.config), labels).hidden
 
     def _read(self, samples: Tensor, hidden: Hidden) -> tuple[Tensor, Tensor]:
         outputs, _ = self.reader(self.dropout(embed_tokens(self.embedding, samples)), hidden)
@@ -254,7 +254,9 @@ def check_prompts(prompts: Tensor | None, config: TextGANConfig, batch_size: int
     """
     limit = config.max_prompt_length
     if prompts is None:
-        raise UserError(f"this model answers prompts: pass prompts, {batch_size} rows of at most {limit} token ids")
+        raise UserError(
+            f"this model answers prompts: pass them as condition, {batch_size} rows of at most {limit} token ids"
+        )
     fits = prompts.ndim == 2 and len(prompts) == batch_size and 1 <= prompts.shape[1] <= limit
     if not fits or prompts.is_floating_point():
         raise UserError(

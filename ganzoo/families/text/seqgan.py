@@ -120,14 +120,14 @@ class SeqGANDiscriminator(TextDiscriminator):
         self._initialise()
 
     def forward(
-        self, samples: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
+        self, samples: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
     ) -> list[DiscriminatorOutput]:
         check_labels(labels, self.config.num_classes, len(samples))
         features = self.encoder(embed_tokens(self.embedding, samples))
         return [DiscriminatorOutput(self._judge(features, labels), [features])]
 
     def judge_continuations(
-        self, tokens: Tensor, continuations: Tensor, labels: Tensor | None = None, prompts: Tensor | None = None
+        self, tokens: Tensor, continuations: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
     ) -> Tensor:
         """As the base class says. Windows inside a prefix are computed once a sentence, whatever its completions; those of
         prefixes that have ended, which have none, not at all."""

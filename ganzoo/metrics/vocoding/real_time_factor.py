@@ -21,7 +21,7 @@ def _real_time_factor(copies: Any) -> MetricResult:
     pipeline = copies.pipeline
     network, rate = pipeline.network, pipeline.processor.sampling_rate
     clip = pipeline.processor.normalize(copies.chosen[0][:1].to(pipeline.device))
-    mel = network.condition(clip).to(network.dtype)
+    mel = network.spectrogram(clip).to(network.dtype)
     length = network(mel).cpu().shape[-1]  # the first time is slower
     seconds = [_seconds(lambda: network(mel).cpu()) for _ in range(TIMED_RUNS)]
     factor = statistics.median(seconds) * rate / length
