@@ -14,6 +14,7 @@ from training_helpers import differing, make_trainer, state_of
 import ganzoo
 from ganzoo.errors import UserError
 from ganzoo.families.image.lapgan import LAPGANConfig, expand, from_pyramid, laplacian_pyramid, reduce
+from ganzoo.networks.base import Batch
 
 SMALL = {
     "resolution": 16,
@@ -110,7 +111,7 @@ def test_in_training_a_level_sharpens_real_pictures(networks):
         generator.set_level(level)
         real = generator.match(samples)
         assert torch.equal(real, samples if level == 2 else F.avg_pool2d(samples, 4 >> level))
-        made = generator(latents, None, real)
+        made = generator(latents, None, generator.condition(Batch(real, None)))
         if level == 0:
             expected = generator.levels[0](latents[:, :6], None)
         else:
@@ -259,7 +260,7 @@ def test_the_objective_has_real_pictures_sharpened():
     with torch.no_grad():
         for parameter in trainer.networks["generator"].levels[1].to_band.parameters():
             parameter.zero_()
-    (batch,) = trainer._batches(0, 1)
+    (batch,) = trainer.batches.of_update(0)
     context = trainer._context(False)
     context.keep_graph = True
     trainer.objective.discriminator_loss(trainer.networks, batch, context)

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganzoo.data.cache import build_cache, read_cache
+from ganzoo.data.cache import CacheContent, build_cache, read_cache
 from ganzoo.data.left_out import LeftOut
+from ganzoo.data.source import Source
 from ganzoo.data.sources import open_source
 from ganzoo.errors import GanzooError, UserError, did_you_mean, shorten
 from ganzoo.recipe.data import DataConfig
@@ -33,6 +34,8 @@ class ArrayDataset:
         fingerprint: Of the source data, as `Source.fingerprint`.
         class_names: The classes by label, where the data names them.
         left_out: Recordings that could not be used, counted and named; None if there are none.
+        conditions: (M, ...) what else steers the networks, in the storage type of its processor; None of most data.
+        aligned: Condition i belongs to sample i, and M = N; else they have an order and a number of their own.
     """
 
     samples: np.ndarray
@@ -42,6 +45,8 @@ class ArrayDataset:
     fingerprint: str = ""
     class_names: tuple[str, ...] | None = None
     left_out: LeftOut | None = None
+    conditions: np.ndarray | None = None
+    aligned: bool = True
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -84,6 +89,10 @@ class ArrayDataset:
         labels = None if self.labels is None else torch.from_numpy(self.labels[indices])
         return samples, labels
 
+    def condition_batch(self, indices: np.ndarray) -> Tensor | None:
+        """Gathers conditions as `batch` does samples: (B,) indices in [0, M) -> (B, ...), or None."""
+        return None if self.conditions is None else torch.from_numpy(self.conditions[indices])
+
 
 def load_data(
     config: DataConfig, processor: Processor, *, split: str | None = None, progress: bool | None = None
@@ -102,14 +111,29 @@ def load_data(
         GanzooError: The cache cannot be written.
     """
     source = open_source(config, split)
-    folder = build_cache(source, processor, config.limit, progress=progress)
-    content = read_cache(folder)
-    if content is None:
-        raise GanzooError(f"The data cache {folder} was removed or damaged while it was being opened; start again.")
+    content = _cached(source, processor, config.limit, progress)
+    conditions = None
+    if source.conditions is not None:
+        conditions = _cached(source.conditions, processor.of_conditions, config.limit, progress).samples
+        if not config.unaligned and not len(conditions) == len(content.samples) == source.first_length(config.limit):
+            raise UserError(
+                f"{source.description} ({source.split}): some samples or conditions could not be used, or became several, so "
+                "that they do not belong to each other any more; take these out, or set data.unaligned=true"
+            )
     return ArrayDataset(
         **content._asdict(),
+        conditions=conditions,
+        aligned=not config.unaligned,
         description=source.description,
         split=source.split,
         fingerprint=source.fingerprint,
         class_names=source.class_names,
     )
+
+
+def _cached(source: Source, processor: Processor, limit: int | None, progress: bool | None) -> CacheContent:
+    folder = build_cache(source, processor, limit, progress=progress)
+    content = read_cache(folder)
+    if content is None:
+        raise GanzooError(f"The data cache {folder} was removed or damaged while it was being opened; start again.")
+    return content

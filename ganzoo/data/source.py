@@ -30,6 +30,8 @@ class Source:
         class_names: The classes by label, where the data names them.
         vocab_size: Of data that are token ids already, the number of different ones; None of all other data.
         dropped: Blank lines of a text that are no samples and were left out.
+        conditions: What else steers the networks, as a stream of its own: one a sample in the same order, or any number where
+            `data.unaligned` says so; None of most data.
     """
 
     description: str
@@ -40,10 +42,15 @@ class Source:
     class_names: tuple[str, ...] | None = None
     vocab_size: int | None = None
     dropped: int = 0
+    conditions: Source | None = None
 
     def first(self, limit: int | None) -> Iterator[tuple[Any, int | None]]:
         """A pass over the first `limit` samples, or over all."""
         return islice(self.iterate(), limit)
+
+    def first_length(self, limit: int | None) -> int:
+        """How many raw samples `first` gives."""
+        return min(limit or self.length, self.length)
 
 
 def split_of(file: Path) -> str:

@@ -42,8 +42,22 @@ def open_source(config: DataConfig, split: str | None = None) -> Source:
     """
     split = split or config.split
     if config.holdout and split in (config.split, HOLDOUT):
-        return _hold_out(_open(config, config.split), config, held=split == HOLDOUT and split != config.split)
-    return _open(config, split)
+        source = _open(config, config.split)
+        _check_conditions(source, config)
+        return _hold_out(source, config, held=split == HOLDOUT and split != config.split)
+    source = _open(config, split)
+    _check_conditions(source, config)
+    return source
+
+
+def _check_conditions(source: Source, config: DataConfig) -> None:
+    """Refuses what the reader of a source did not look at."""
+    if source.conditions is None and config.condition_column is not None:
+        raise UserError(
+            f"data.condition_column is for tables (parquet files and data sets of the Hub); {source.description} is none."
+        )
+    if source.conditions is None and config.unaligned:
+        raise UserError(f"data.unaligned is about conditions, and {source.description} has none; name their column.")
 
 
 def _open(config: DataConfig, split: str) -> Source:
@@ -122,8 +136,11 @@ def _hold_out(source: Source, config: DataConfig, *, held: bool) -> Source:
     def iterate() -> Iterator[tuple[Any, int | None]]:
         return (pair for pair, is_chosen in zip(source.iterate(), chosen, strict=False) if is_chosen)
 
+    conditions = source.conditions
     return dataclasses.replace(
         source,
+        # Of as many conditions as samples the same ones are chosen.
+        conditions=None if conditions is None else _hold_out(conditions, config, held=held),
         split=HOLDOUT if held else source.split,
         fingerprint=f"{source.fingerprint}:holdout-{count}-of-{length}:{held}",
         length=int(chosen.sum()),

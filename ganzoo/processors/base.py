@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_validator, model_serializer
 
 from ganzoo.errors import CheckpointError, UserError, did_you_mean
 from ganzoo.processors.words import Words
@@ -56,6 +56,26 @@ class Processor(Exact):
     class_names: tuple[str, ...] | None = Field(
         None, min_length=1, max_length=100_000, description="The classes by label, where the data names them."
     )
+    # That of the conditions, where these are of another kind or size than the samples.
+    condition: Processor | None = Field(None, description="Processor of the conditions; null: that of the samples.")
+
+    @field_validator("condition", mode="before")
+    @classmethod
+    def _read_condition(cls, value: Any) -> Any:
+        return processor_from_json(value, where="processor's condition") if isinstance(value, Mapping) else value
+
+    @model_serializer(mode="wrap")
+    def _with_condition(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = handler(self)
+        values.pop("condition", None)
+        if self.condition is not None:
+            values["condition"] = json.loads(self.condition.to_json())
+        return values
+
+    @property
+    def of_conditions(self) -> Processor:
+        """The processor of the conditions that come with the samples."""
+        return self.condition or self
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str = "processor") -> Processor:

@@ -66,6 +66,18 @@ class DataConfig(Section):
         max_length=200,
         description="Column with a prompt for each text, for models that answer; by default there are no prompts.",
     )
+    condition_column: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Column of a table with what steers the networks besides labels, such as the picture to translate; by default "
+        "there is none. Prompts of texts have their own, prompt_column.",
+    )
+    unaligned: bool = Field(
+        default=False,
+        description="The conditions do not belong to the samples beside them: they come in an order of their own, and nulls in "
+        "either column are passed over.",
+    )
     label_column: str | None = Field(
         default=None,
         min_length=1,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ganzoo.checkpoints.checkpoint import Checkpoint
-from ganzoo.data import load_data, open_source
+from ganzoo.data import ArrayDataset, load_data, open_source
 from ganzoo.errors import UserError
 from ganzoo.evaluation import check_evaluation
 from ganzoo.networks.config import GANConfig
@@ -53,6 +53,7 @@ def build_trainer(recipe: Recipe, device: torch.device, world: World | None = No
             raise UserError(
                 f"the model has num_classes={config.num_classes}, but the data has {dataset.num_classes} classes"
             )
+    _check_condition(family, dataset, processor, recipe)
     # The recipe may name classes that the data only counts.
     names = dataset.class_names if config.num_classes and "class_names" not in recipe.data.processor else None
     processor = processor.informed(class_names=names, temperature=recipe.evaluation.temperature)
@@ -62,6 +63,25 @@ def build_trainer(recipe: Recipe, device: torch.device, world: World | None = No
     networks = {role: _network(role, family, configs[role], checkpoint) for role in family.networks}
     objective = build_objective(recipe.objective)
     return family, Trainer(recipe, networks, objective, dataset, processor, device=device, world=world)
+
+
+def _check_condition(family: Family, dataset: ArrayDataset, processor: Processor, recipe: Recipe) -> None:
+    """Refuses conditions that the networks do not take, ones that are missing, and changes of samples that they cannot follow."""
+    needed, data = family.networks[family.main_role].needs_condition, recipe.data
+    if needed != (dataset.conditions is not None):
+        raise UserError(
+            f"the networks of {family.name!r} are steered by a condition; name its column by data.condition_column"
+            if needed
+            else f"the networks of {family.name!r} take no condition of the data; leave data.condition_column out"
+        )
+    if not needed or data.unaligned:
+        return
+    if data.segment is not None:
+        raise UserError("data.segment cuts random excerpts, which the conditions cannot follow; leave it out")
+    if data.crop_padding and dataset.conditions.shape[-2:] != dataset.samples.shape[-2:]:
+        raise UserError(
+            "data.crop_padding shifts samples and conditions alike, so they must have one size; leave it out"
+        )
 
 
 def _published(

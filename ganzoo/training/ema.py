@@ -48,12 +48,10 @@ class EMA:
 def _pair_up(
     network: nn.Module, average: nn.Module
 ) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
+    """Each tensor of the network with its twin, those to average and those to copy; of what layers share, one pair."""
     averaged = list(zip(network.parameters(), average.parameters(), strict=True))
     copied = []
-    for module, twin in zip(network.modules(), average.modules(), strict=True):
-        for (name, source), (_, target) in zip(
-            module.named_buffers(recurse=False), twin.named_buffers(recurse=False), strict=True
-        ):
-            statistic = name in ("running_mean", "running_var")
-            (averaged if statistic else copied).append((source, target))
+    for (name, source), (_, target) in zip(network.named_buffers(), average.named_buffers(), strict=True):
+        statistic = name.endswith(("running_mean", "running_var"))
+        (averaged if statistic else copied).append((source, target))
     return averaged, copied

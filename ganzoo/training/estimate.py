@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import torch
 
@@ -20,10 +21,11 @@ def estimate_seconds(recipe: Recipe, device: torch.device) -> dict[str, float]:
     trainer = build_trainer(recipe, device)[1]
     seconds: dict[str, float] = {}
     for index, phase in enumerate(trainer.phases):
-        trainer.step = trainer.phase_start(index) + phase.steps - 1  # grown, where the networks grow
-        trainer.enter_phase(index)
-        trainer.grow()
-        step = sum(_seconds_of(trainer, role, times) for role, times in phase.updates.items())
+        taken = dict(_timed(trainer, index))
+        # The first update may prepare something for the others; the rest are like the second.
+        step = sum(
+            taken[role, 0] + taken[role, min(times, 2) - 1] * (times - 1) for role, times in phase.updates.items()
+        )
         seconds[phase.name] = seconds.get(phase.name, 0.0) + step * phase.steps
     return seconds
 
@@ -36,19 +38,11 @@ def describe(seconds: dict[str, float]) -> str:
     return f"{total} ({', '.join(f'{name} {duration(value)}' for name, value in seconds.items())})"
 
 
-def _seconds_of(trainer: Trainer, role: str, times: int) -> float:
-    """Seconds that a network's updates take in one step: the first, which may prepare something for the others, and the
-    rest like the second."""
-    context = trainer._context(is_logged=False)
-    batches = list(trainer._batches(0, 1))
-    trainer._update(role, batches, context)  # warms up
-    context.shared.clear()
-    taken = []
-    for repeat in range(min(times, 2)):
-        context.update = context.repeat = repeat
-        start = time.perf_counter()
-        trainer._update(role, batches, context)
+def _timed(trainer: Trainer, index: int) -> Iterator[tuple[tuple[str, int], float]]:
+    """The updates that `Trainer.try_step` makes of a phase, and the seconds that each took."""
+    start = time.perf_counter()
+    for update in trainer.try_step(index):
         if trainer.device.type == "cuda":
             torch.cuda.synchronize(trainer.device)
-        taken.append(time.perf_counter() - start)
-    return taken[0] + taken[-1] * (times - 1)
+        yield update, time.perf_counter() - start
+        start = time.perf_counter()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 
 from torch import nn
 
@@ -37,6 +39,33 @@ def plan_phases(recipe: Recipe, default_updates: dict[str, int], roles: set[str]
             "one phase may leave its steps out and takes the rest"
         )
     return [phase if phase.steps else phase.model_copy(update={"steps": total - fixed}) for phase in phases]
+
+
+class Timetable:
+    """When each phase of a run begins and ends, in steps of the run.
+
+    Args:
+        phases: With all lengths known, as `plan_phases` gives them.
+    """
+
+    def __init__(self, phases: list[PhaseConfig]) -> None:
+        self._ends = list(accumulate(phase.steps for phase in phases))
+
+    def start(self, index: int) -> int:
+        """The step at which a phase begins."""
+        return self._ends[index - 1] if index else 0
+
+    def end(self, index: int) -> int:
+        """The step at which it is over."""
+        return self._ends[index]
+
+    def index_at(self, step: int) -> int:
+        """Which phase a step belongs to; the last one after the end."""
+        return min(bisect_right(self._ends, step), len(self._ends) - 1)
+
+    def progress(self, index: int, step: int) -> float:
+        """Share of a phase that is over at a step."""
+        return (step - self.start(index)) / (self.end(index) - self.start(index))
 
 
 def check_copies(phases: list[PhaseConfig], networks: Mapping[str, nn.Module]) -> None:

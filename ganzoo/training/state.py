@@ -1,10 +1,9 @@
 """Training checkpoints: everything that a killed run needs to end bit-identical to one that was not.
 
 `checkpoints/step-00000500/` is a checkpoint folder like any other (EMA weights at the root: it loads and samples), plus
-`training_state/`: networks, average, optimisers, the step, and the update
-within it. There is nothing else to save: randomness and the order of
-the data are functions of (seed, step, update). `state.json` carries a checksum over all of it, so that damage is told from a
-checkpoint of another model, which must never be passed over and replaced.
+`training_state/`: networks, average, optimisers, the step, the update within it, and how many batches were given. There is
+nothing else to save: randomness and the order of the data are functions of these and the seed. `state.json` carries a checksum
+over all of it, so that damage is told from a checkpoint of another model, which must never be passed over and replaced.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganzoo.errors import CheckpointError, UserError
 from ganzoo.utils.files import CHECKSUM_KEY, TensorFile, new_folder, read_json, save_tensors, write_text
@@ -50,7 +49,7 @@ def save_checkpoint(trainer: Trainer, root: Path, *, keep: int, write_model: Cal
         write_model(folder)
         state = folder / STATE_FOLDER
         for name, module in trainer.modules.items():
-            save_tensors(state / f"{name}.safetensors", module.state_dict())
+            save_tensors(state / f"{name}.safetensors", _tensors(module))
         tensors, numbers = _pack_optimizers(trainer.optimizers)
         save_tensors(state / "optimizers.safetensors", tensors)
         values = {
@@ -58,6 +57,7 @@ def save_checkpoint(trainer: Trainer, root: Path, *, keep: int, write_model: Cal
             "step": trainer.step,
             "update": trainer.update,
             "skipped": trainer.skipped,
+            "batches": trainer.batches.given,
             "phase_index": trainer.phase_index,
             "validation": _pack_validation(trainer),
             "phase": trainer.phase_at(max(0, trainer.step - 1)).name,
@@ -121,7 +121,7 @@ def load_checkpoint(trainer: Trainer, path: Path) -> None:
     files = {name: TensorFile(state / f"{name}.safetensors") for name in (*values["holds"]["modules"], "optimizers")}
     trainer.enter_phase(values["phase_index"])
     fits = values["holds"] == _contents(trainer) and all(
-        files[name].shapes == {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+        files[name].shapes == {key: tuple(tensor.shape) for key, tensor in _tensors(module).items()}
         for name, module in trainer.modules.items()
     )
     if not fits:
@@ -131,14 +131,25 @@ def load_checkpoint(trainer: Trainer, path: Path) -> None:
         )
     loaded = {name: file.load() for name, file in files.items()}
     for name, module in trainer.modules.items():
-        module.load_state_dict(loaded[name])
+        module.load_state_dict(loaded[name], strict=False)  # complete, as was checked: a shared tensor has one name
     _unpack_optimizers(trainer.optimizers, loaded["optimizers"], values["optimizer_values"])
     for role, scaler_state in values["scalers"].items():
         trainer.scalers[role].load_state_dict(scaler_state)
     trainer.step, trainer.update, trainer.skipped = values["step"], values["update"], values["skipped"]
+    # Written before batches were counted: the stream goes on where it would have.
+    groups = max(trainer.phase_at(trainer.step).updates.values())
+    trainer.batches.given = values.get("batches", trainer.step * groups)
     if trainer.validation is not None:
         for name, value in values["validation"].items():
             setattr(trainer.validation, name, value)
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name; of what layers share, the first name only."""
+    named: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        named.setdefault(id(tensor), (name, tensor.detach()))
+    return dict(named.values())
 
 
 def _pack_validation(trainer: Trainer) -> dict[str, float]:

@@ -12,22 +12,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ganzoo.augmentation.transforms import random_crop, random_flip, random_segment
 from ganzoo.data.dataset import ArrayDataset
-from ganzoo.data.sampler import batch_indices
 from ganzoo.losses.penalties import clip_weights_
 from ganzoo.objectives import Batch, Loss, Objective, StepContext, build_objective
 from ganzoo.processors import Processor
 from ganzoo.recipe.recipe import Recipe
 from ganzoo.recipe.sections import PhaseConfig
+from ganzoo.training.batches import RealBatches
 from ganzoo.training.distributed import World, running_statistics
 from ganzoo.training.ema import EMA
 from ganzoo.training.optimizers import betas_at, build_optimizer, learning_rate_factor
-from ganzoo.training.phases import Validation, check_copies, growing_networks, plan_phases
+from ganzoo.training.phases import Timetable, Validation, check_copies, growing_networks, plan_phases
 from ganzoo.training.randomness import mix, seed_device
 from ganzoo.training.stats import StatsCollector
 from ganzoo.utils.precision import autocast, resolve_precision
@@ -49,6 +47,7 @@ class Trainer:
         step: Steps done.
         update: Updates done of a step that was left in the middle, else 0.
         skipped: Steps that early stopping spared.
+        batches: The real data, and how much of them was given.
         ema: Average of the main network, or None.
         stats: Means of losses and statistics since they were last read.
     """
@@ -84,6 +83,7 @@ class Trainer:
         half_life = training.ema_half_life
         self.ema = EMA(self.networks[main], half_life, training.ema_rampup) if half_life else None
         self.phases = plan_phases(recipe, objective.updates(training), set(self.networks))
+        self.timetable = Timetable(self.phases)
         self.objectives = [build_objective(phase.objective) if phase.objective else objective for phase in self.phases]
         check_copies(self.phases, self.networks)
         self._growing = growing_networks(
@@ -94,7 +94,7 @@ class Trainer:
         self.step = self.update = self.skipped = 0
         self.validation = Validation(self.networks[main]) if any(phase.stop for phase in self.phases) else None
         self.stats = StatsCollector()
-        self._uses_labels = self.networks[main].config.num_classes is not None
+        self.batches = RealBatches(recipe, dataset, processor, self.networks[main], device, self.world)
         self._statistics = [buffer for network in self.networks.values() for buffer in running_statistics(network)]
         self._statistics += [buffer for module in self._learned.values() for buffer in module.buffers()]
         self.enter_phase(0)
@@ -129,18 +129,11 @@ class Trainer:
         return self.objectives[self.phase_index]
 
     def phase_at(self, step: int) -> PhaseConfig:
-        return self.phases[self._index_at(step)]
+        return self.phases[self.timetable.index_at(step)]
 
     def phase_start(self, index: int) -> int:
         """The step at which a phase begins."""
-        return sum(phase.steps for phase in self.phases[:index])
-
-    def _index_at(self, step: int) -> int:
-        for index, phase in enumerate(self.phases):
-            step -= phase.steps
-            if step < 0:
-                return index
-        return len(self.phases) - 1
+        return self.timetable.start(index)
 
     def enter_phase(self, index: int) -> None:
         """Makes the optimisers of a phase: its own begin anew, the others go on as they are."""
@@ -187,7 +180,7 @@ class Trainer:
         Returns:
             Whether the step was finished.
         """
-        if self.update == 0 and (index := self._index_at(self.step)) != self.phase_index:
+        if self.update == 0 and (index := self.timetable.index_at(self.step)) != self.phase_index:
             self.enter_phase(index)
             self._copy_weights(self.phases[index].copies)
         self.grow()
@@ -205,7 +198,7 @@ class Trainer:
                 return False
             seed_device(self.device, mix(self.recipe.training.seed, "step", self.step, number, self.world.rank))
             if group != gathered:
-                batches, gathered = list(self._batches(group, groups)), group
+                batches, gathered = list(self.batches.of_update(group)), group
             next_group = plan[number + 1][1] if number + 1 < len(plan) else None
             context.keep_graph = group == next_group and self.recipe.training.accumulation == 1
             context.update, context.repeat = number, repeat
@@ -213,14 +206,38 @@ class Trainer:
             self.update = number + 1
         self.world.average_(self._statistics)
         self.step, self.update = self.step + 1, 0
+        self.batches.given += groups
         if self.ema is not None:
             self.ema.update(self.samples_per_step, self.samples_seen)
         return True
 
+    def try_step(self, index: int) -> Iterator[tuple[str, int]]:
+        """Makes the updates of a phase's last step, where networks have grown, to see that they work or how long they take.
+
+        Of each network one to warm up, which may prepare something for the others, then the first two. The weights change, and
+        no step is counted: for a trainer that is thrown away.
+
+        Yields:
+            After each update its network's role and its number among them; -1 of the one to warm up.
+        """
+        phase = self.phases[index]
+        self.step = self.timetable.end(index) - 1
+        self.enter_phase(index)
+        self.grow()
+        for role, times in phase.updates.items():
+            context, batches = self._context(is_logged=False), list(self.batches.of_update(0))
+            self._update(role, batches, context)
+            context.shared.clear()
+            yield role, -1
+            for repeat in range(min(times, 2)):
+                context.update = context.repeat = repeat
+                self._update(role, batches, context)
+                yield role, repeat
+
     @property
     def phase_progress(self) -> float:
         """Share of the phase that is over."""
-        return (self.step - self.phase_start(self.phase_index)) / self.phases[self.phase_index].steps
+        return self.timetable.progress(self.phase_index, self.step)
 
     def grow(self) -> None:
         """Gives networks that grow the level of the moment."""
@@ -272,7 +289,6 @@ class Trainer:
         Every process goes through all of it, with latents of its own; what all then act on is the mean over them.
         """
         count = min(num_samples or len(dataset), len(dataset))
-        size = self.recipe.training.batch_size
         modes = {role: network.training for role, network in networks.items()}
         totals: dict[str, Tensor] = {}
         context = self._context(False)
@@ -280,11 +296,9 @@ class Trainer:
         try:
             for network in networks.values():
                 network.eval()
-            for start in range(0, count, size):
-                stored, labels = dataset.batch(np.arange(start, min(start + size, count)))
-                batch = self._to_batch(stored.to(self.device), labels)
+            for batch in self.batches.held_out(dataset, count):
                 for name, value in compute(networks, batch, context).items():
-                    totals[name] = totals.get(name, 0.0) + value * len(stored)
+                    totals[name] = totals.get(name, 0.0) + value * len(batch.samples)
         finally:
             for role, network in networks.items():
                 network.train(modes[role])
@@ -292,7 +306,7 @@ class Trainer:
 
     def end_phase_early(self) -> None:
         """Goes back to the weights that validated best, and on to the next phase."""
-        end = self.phase_start(self.phase_index) + self.phases[self.phase_index].steps
+        end = self.timetable.end(self.phase_index)
         self.skipped += end - self.step
         self.step = end
 
@@ -347,36 +361,6 @@ class Trainer:
         values = {f"{role}/loss": total, **{f"{role}/loss_{name}": value for name, value in loss.terms.items()}}
         values |= {name if "/" in name else f"{role}/{name}": value for name, value in loss.stats.items()}
         self.stats.add(values)
-
-    def _batches(self, group: int, groups: int) -> Iterator[Batch]:
-        """The real batches of one update; which samples is a function of (seed, step, rank) alone."""
-        training, data = self.recipe.training, self.recipe.data
-        for micro in range(training.accumulation):
-            number = (self.step * groups + group) * training.accumulation + micro
-            indices = batch_indices(
-                len(self.dataset),
-                training.batch_size,
-                number,
-                seed=training.seed,
-                rank=self.world.rank,
-                world_size=self.world.size,
-            )
-            stored, labels = self.dataset.batch(indices)
-            stored = stored.to(self.device, non_blocking=True)
-            yield self._to_batch(
-                random_segment(random_crop(random_flip(stored, data.flip), data.crop_padding), data.segment), labels
-            )
-
-    def _to_batch(self, stored: Tensor, labels: Tensor | None) -> Batch:
-        """A batch in the networks' space, with the condition that the main network makes of it."""
-        main = next(iter(self.networks.values()))
-        samples, condition = self.processor.parts(self.processor.normalize(stored))
-        samples = main.match(samples)
-        if self.processor.channels_last:
-            samples = samples.contiguous(memory_format=torch.channels_last)
-        batch = Batch(samples, labels.to(self.device, non_blocking=True) if self._uses_labels else None, condition)
-        with torch.no_grad():
-            return batch._replace(condition=main.condition(batch))
 
     def _context(self, is_logged: bool) -> StepContext:
         counts: dict[int, int] = {}

@@ -8,6 +8,7 @@ bytes of their files, so `datasets` decodes nothing and needs no codec of its ow
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -124,33 +125,50 @@ def _table_source(
     length: int,
     fingerprint: Callable[[], str],
 ) -> Source:
-    """A source over up to three columns of an Arrow table; `fingerprint` is of the whole table, and taken after the checks."""
+    """A source over the named columns of an Arrow table; `fingerprint` is of the whole table, and taken after the checks."""
     features = _features(schema)
     sample_column = _sample_column(config, description, features)
     label_column = _label_column(config, description, features)
     if config.prompt_column is not None:
         check_column("prompt_column", config.prompt_column, description, features)
-    columns = [name for name in (sample_column, label_column, config.prompt_column) if name is not None]
+    if config.condition_column is not None:
+        check_column("condition_column", config.condition_column, description, features)
     if length == 0:
         raise UserError(f"Split '{split}' of {description} holds no samples.")
+    whole = fingerprint()
 
-    def iterate() -> Iterator[tuple[Any, int | None]]:
-        for batch in batches(columns):
-            samples = batch.column(sample_column).to_pylist()
-            if config.prompt_column is not None:
-                samples = list(zip(batch.column(config.prompt_column).to_pylist(), samples, strict=True))
-            labels = batch.column(label_column).to_pylist() if label_column else [None] * len(samples)
-            yield from zip(samples, labels, strict=True)
+    def source(sample_column: str, label_column: str | None = None, prompt_column: str | None = None) -> Source:
+        columns = [name for name in (sample_column, label_column, prompt_column) if name is not None]
 
-    names = features[label_column].get("names") if label_column else None
-    return Source(
-        description=description,
-        split=split,
-        fingerprint=f"{fingerprint()}:{json.dumps(columns)}",
-        length=length,
-        iterate=iterate,
-        class_names=tuple(names) if names else None,
-    )
+        def iterate() -> Iterator[tuple[Any, int | None]]:
+            for batch in batches(columns):
+                samples = batch.column(sample_column).to_pylist()
+                if prompt_column is not None:
+                    samples = list(zip(batch.column(prompt_column).to_pylist(), samples, strict=True))
+                labels = batch.column(label_column).to_pylist() if label_column else [None] * len(samples)
+                rows = zip(samples, labels, strict=True)
+                yield from (row for row in rows if row[0] is not None) if config.unaligned else rows
+
+        number, kind = length, json.dumps(columns)
+        if config.unaligned:
+            number -= sum(batch.column(sample_column).null_count for batch in batches([sample_column]))
+            kind += ":without nulls"
+            if number == 0:
+                raise UserError(f"The column '{sample_column}' of {description} ({split}) holds nothing but nulls.")
+        names = features[label_column].get("names") if label_column else None
+        return Source(
+            description=description,
+            split=split,
+            fingerprint=f"{whole}:{kind}",
+            length=number,
+            iterate=iterate,
+            class_names=tuple(names) if names else None,
+        )
+
+    samples = source(sample_column, label_column, config.prompt_column)
+    if config.condition_column is None:
+        return samples
+    return dataclasses.replace(samples, conditions=source(config.condition_column))
 
 
 def _features(schema: pyarrow.Schema) -> dict[str, dict[str, Any]]:
