@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import statistics
@@ -19,7 +20,9 @@ from ganzoo.errors import UserError
 from ganzoo.recipe.reading import load_recipe
 from ganzoo.recipe.sections import PhaseConfig
 from ganzoo.training.build import build_trainer
+from ganzoo.training.state import STATE_FOLDER, _digest, load_checkpoint, save_checkpoint
 from ganzoo.training.trackers import read_rows
+from ganzoo.utils.files import CHECKSUM_KEY
 
 WORDS = "a the man woman dog cat horse bird rides sees eats likes on in under with red green small old".split()
 ADAM = {"type": "adam", "learning_rate": 0.01, "betas": [0.9, 0.999]}
@@ -380,3 +383,56 @@ def test_networks_that_do_not_grow_have_no_levels():
     phases = [{"name": "grow", "level": 1, "updates": {"discriminator": 1, "generator": 1}}]
     with pytest.raises(UserError, match="the networks of this family do not grow; leave level and fade_in out"):
         make_trainer(phases=phases)
+
+
+# ------------------------------------------------------------------------------------------------------- the stream of samples
+
+UNEQUAL = {
+    "phases": [
+        {"name": "first", "steps": 7, "updates": {"discriminator": 1, "generator": 1}},
+        {"name": "second", "steps": 5, "updates": {"discriminator": 3, "generator": 2}},
+        {"name": "third", "updates": {"generator": 2}},
+    ],
+    "training.steps": 18,
+    "data.limit": 64,
+}
+
+
+def given_samples(trainer, steps):
+    """The number of each batch of some steps, with the indices of the real samples that it holds."""
+    found = {}
+
+    def watch(length, number, seed, indices=trainer.batches._indices):
+        found[number] = indices(length, number, seed).tolist()
+        return np.array(found[number])
+
+    trainer.batches._indices = watch
+    for _ in range(steps):
+        trainer.train_step()
+    return found
+
+
+def test_every_sample_comes_once_an_epoch_also_across_phases_of_other_updates():
+    batches = given_samples(make_trainer(**UNEQUAL), 18)
+    assert list(batches) == list(range(7 * 1 + 5 * 3 + 6 * 2))
+    found = sum(batches.values(), [])
+    for epoch in range(len(found) // 64):
+        assert sorted(found[64 * epoch :][:64]) == list(range(64)), epoch
+
+
+def test_the_count_of_batches_is_resumed_and_old_checkpoints_go_on_as_they_would_have(tmp_path):
+    trainer = make_trainer(**UNEQUAL)
+    whole = given_samples(make_trainer(**UNEQUAL), 18)
+    before = given_samples(trainer, 9)
+    path = save_checkpoint(trainer, tmp_path, keep=1, write_model=lambda folder: None)
+    resumed = make_trainer(**UNEQUAL)
+    load_checkpoint(resumed, path)
+    assert before | given_samples(resumed, 9) == whole
+    # Written when the step was multiplied by the updates of its phase.
+    file = path / STATE_FOLDER / "state.json"
+    values = json.loads(file.read_text())
+    del values["batches"], values[CHECKSUM_KEY]
+    file.write_text(json.dumps({**values, CHECKSUM_KEY: _digest(file.parent, values)}))
+    old = make_trainer(**UNEQUAL)
+    load_checkpoint(old, path)
+    assert old.batches.given == 9 * 3

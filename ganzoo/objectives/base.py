@@ -42,6 +42,7 @@ class StepContext:
         keep_graph: The next update of this step is another network's on the same batch: what this one computed with a
             graph may be left in `shared` for it.
         is_logged: The statistics of this step will be read, so costly ones are worth their time.
+        gather: `(B, ...) -> (processes * B, ...)`: the rows of all processes, the same in each of them; without a graph.
         shared: What the updates of one step leave for one another. A run may be stopped between two updates and resumed
             there: what is missing here must be computable again.
     """
@@ -56,6 +57,7 @@ class StepContext:
     repeat: int = 0
     keep_graph: bool = False
     is_logged: bool = False
+    gather: Callable[[Tensor], Tensor] = lambda rows: rows.detach()
     shared: dict[str, Any] = field(default_factory=dict)
 
 
@@ -84,7 +86,9 @@ class Objective:
         config_class: Of its section of the recipe.
         boundary: The logit above which the discriminator says "real"; None where there is none, or logits are free.
         config: Its section of the recipe.
-        modules: What it learns besides, by the role it is trained with: a critic, a moving average. Saved and resumed.
+        modules: What it learns or remembers besides, by the role it is trained with: a critic, a moving average, a history of
+            samples. Saved and resumed, so of one content in all processes: parameters are trained like those of the role,
+            buffers are averaged after each step. A history, which has no average, takes in what `StepContext.gather` gives.
     """
 
     config_class: ClassVar[type[ObjectiveConfig]]

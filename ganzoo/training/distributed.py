@@ -62,6 +62,14 @@ class World:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows (B, ...) of every process, in their order: (size * B, ...), without a graph; all must have as many."""
+        if self.size == 1:
+            return rows.detach()
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(self.size)]
+        dist.all_gather(parts, rows.detach().contiguous())
+        return torch.cat(parts)
+
     def mean(self, values: Mapping[str, float], device: torch.device) -> dict[str, float]:
         """Each number's mean over the processes; a NaN in one is a NaN in all."""
         if self.size == 1 or not values:

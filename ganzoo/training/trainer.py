@@ -383,6 +383,7 @@ class Trainer:
             draw_latents=draw_latents,
             autocast=partial(autocast, self.device.type, self.precision),
             is_logged=is_logged,
+            gather=self.world.gather,
         )
         return context
 
