@@ -68,7 +68,6 @@ class PairJudge(Discriminator):
 
 @pytest.fixture(autouse=True)
 def translator(monkeypatch):
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     monkeypatch.setattr("ganzoo.training.run.write_report", lambda folder: None)
 
     @registry.register_family("translator", modality="image", paper="https://arxiv.org/abs/1611.07004")
@@ -77,6 +76,9 @@ def translator(monkeypatch):
         generator = Translator
         discriminator = PairJudge
         tiny = {"resolution": SIZE, "channels": 1}
+
+    yield
+    del registry._registered["translator"]
 
 
 def png(pixels: np.ndarray) -> dict:
