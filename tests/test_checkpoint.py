@@ -205,3 +205,110 @@ def test_a_file_of_a_newer_ganzoo_is_named(tmp_path, version, newer):
     with pytest.raises(ganzoo.NotFoundError, match="dcgan9") as caught:
         ganzoo.from_pretrained(tmp_path)
     assert (update in str(caught.value)) == newer
+
+
+# ------------------------------------------------------------------------------- in the words of diffusers and transformers
+
+LOADERS = {"pipeline": ganzoo.from_pretrained, "network": ganzoo.Generator.from_pretrained}
+
+
+def network_of(loaded) -> torch.nn.Module:
+    return getattr(loaded, "network", loaded)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize(
+    ("options", "dtype"),
+    [
+        ({"dtype": "bfloat16"}, torch.bfloat16),
+        ({"dtype": "torch.float16"}, torch.float16),
+        ({"torch_dtype": torch.float64}, torch.float64),
+        ({"torch_dtype": "float16", "dtype": torch.float16}, torch.float16),
+        ({"dtype": "auto"}, torch.float32),
+        ({"device": "auto", "use_safetensors": True, "low_cpu_mem_usage": True, "variant": None}, torch.float32),
+        ({"device_map": {"": "cpu"}}, torch.float32),
+        ({"device_map": "auto"}, torch.float32),
+        ({"device_map": "cpu", "device": torch.device("cpu")}, torch.float32),
+    ],
+)
+def test_what_other_libraries_take_works(tiny_checkpoint, loader, options, dtype):
+    network = network_of(LOADERS[loader](tiny_checkpoint, **options))
+    automatic = torch.cuda.is_available() and "auto" in (options.get("device"), options.get("device_map"))
+    assert (network.dtype, network.device.type) == (dtype, "cuda" if automatic else "cpu")
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "bfloat61"}, r"dtype='bfloat61' is no type of torch; .* Did you mean 'bfloat16'"),
+        ({"torch_dtype": 16}, r"torch_dtype=16 is no type of torch"),
+        ({"dtype": "int8"}, r"dtype must be a floating-point type such as torch.bfloat16, not torch.int8"),
+        ({"dtype": "float16", "torch_dtype": "bfloat16"}, r"dtype and torch_dtype say two things"),
+        ({"device_map": "balanced"}, r"device_map='balanced': a network of ganzoo goes to one device as a whole"),
+        ({"device_map": {"blocks": "cpu", "to_image": "disk"}}, r"device_map=\{.*one device as a whole"),
+        ({"device_map": "gpu"}, r"the device 'gpu' cannot be used"),
+        ({"use_safetensors": False}, r"use_safetensors=False: ganzoo reads safetensors and nothing else"),
+        ({"variant": "fp16"}, r"variant='fp16': a checkpoint of ganzoo has one file of weights"),
+        ({"revison": "main"}, r"has no argument 'revison'. Did you mean 'revision'\?"),
+        ({"config": "dcgan"}, r"config= is a str, and .* has a DCGANConfig"),
+    ],
+)
+def test_what_cannot_be_is_said_of_the_argument_that_was_given(tiny_checkpoint, loader, options, message):
+    with pytest.raises(ganzoo.UserError, match=message):
+        LOADERS[loader](tiny_checkpoint, **options)
+
+
+def test_auto_is_the_type_of_the_file(tmp_path):
+    pipe = pipeline(with_discriminator=False)
+    pipe.save_pretrained(tmp_path)
+    ganzoo.from_pretrained(tmp_path, dtype="float16").network.save_pretrained(tmp_path)
+    assert ganzoo.from_pretrained(tmp_path).network.dtype == torch.float32
+    half = ganzoo.from_pretrained(tmp_path, dtype="auto").network
+    assert half.dtype == torch.float16
+    assert {buffer.dtype for buffer in half.buffers() if buffer.is_floating_point()} == {torch.float32}
+
+
+def test_a_config_is_taken_if_it_is_that_of_the_weights(tiny_checkpoint):
+    config = ganzoo.from_pretrained(tiny_checkpoint).config
+    assert ganzoo.Generator.from_pretrained(tiny_checkpoint, config=config).config == config
+    other = config.from_dict({**config.model_dump(), "latent_dim": 9})
+    with pytest.raises(
+        ganzoo.UserError, match=r"config= differs from the config of .* in latent_dim; the weights fit"
+    ):
+        ganzoo.Generator.from_pretrained(tiny_checkpoint, config=other)
+
+
+def test_loading_information_is_given_as_transformers_gives_it(tiny_checkpoint):
+    for load in LOADERS.values():
+        loaded, report = load(tiny_checkpoint, output_loading_info=True)
+        assert network_of(loaded).family == "dcgan"
+        assert report.keys() == {"missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"}
+        assert not any(report.values())
+
+
+def test_automodel_takes_what_transformers_takes(tiny_checkpoint):
+    pytest.importorskip("transformers")
+    from transformers import AutoConfig, AutoModel
+
+    import ganzoo.integrations.transformers as bridge
+
+    folder = str(tiny_checkpoint)
+    assert AutoModel.from_pretrained(folder, dtype="bfloat16", device_map="cpu").dtype == torch.bfloat16
+    assert AutoModel.from_pretrained(folder, dtype="auto", trust_remote_code=True).dtype == torch.float32
+    network, report = AutoModel.from_pretrained(folder, output_loading_info=True)
+    assert network.role == "generator" and not any(report.values())
+    config = AutoConfig.from_pretrained(folder)
+    assert AutoModel.from_pretrained(folder, config=config).config == network.config
+    fresh = AutoModel.from_config(config, dtype="float16")
+    assert type(fresh) is type(network) and fresh.config == network.config and fresh.dtype == torch.float16
+    config.latent_dim = 9
+    with pytest.raises(ganzoo.UserError, match="config= differs from the config of .* in latent_dim"):
+        AutoModel.from_pretrained(folder, config=config)
+    assert AutoModel.from_config(config).config.latent_dim == 9
+    with pytest.raises(ganzoo.UserError, match="a GanzooConfig needs family="):
+        AutoModel.from_config(bridge.GanzooConfig())
+    with pytest.raises(ganzoo.UserError, match="has no argument 'atn_implementation'"):
+        AutoModel.from_pretrained(folder, atn_implementation="sdpa")
+    with pytest.raises(ganzoo.UserError, match="has no argument 'trust_remote_code'"):
+        ganzoo.Generator.from_pretrained(folder, trust_remote_code=True)

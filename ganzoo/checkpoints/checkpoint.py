@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from torch import nn
 
+from ganzoo.checkpoints.options import PLACE, Loading, read_loading
 from ganzoo.checkpoints.repository import LocalRepository, open_repository
-from ganzoo.checkpoints.weights import Loaded, Network, cast, load_weights, plain_state_dict
+from ganzoo.checkpoints.weights import Loaded, Network, cast, load_weights, plain_state_dict, stored_dtype
 from ganzoo.errors import CheckpointError, NotFoundError, UserError
 from ganzoo.processors import Processor, processor_from_json
 from ganzoo.registry import get_family
@@ -49,42 +49,30 @@ class Checkpoint:
 
     Args:
         files: Where its files are.
-        device: Where the weights go; by default the CPU.
-        dtype: Type of the floating-point parameters; by default that in which networks are built, float32.
+        loading: How its networks are loaded.
         main: The main network, where it is loaded already.
-
-    Raises:
-        UserError: The device cannot be used, or the type is not one of floating point.
     """
 
-    def __init__(
-        self,
-        files: Files,
-        *,
-        device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
-        main: Network | None = None,
-    ) -> None:
-        if dtype is not None and not dtype.is_floating_point:
-            raise UserError(f"dtype must be a floating-point type such as torch.bfloat16, not {dtype}")
-        if device is not None:
-            _check_device(device)
-        self.files, self.device, self.dtype = files, device, dtype
+    def __init__(self, files: Files, loading: Loading | None = None, *, main: Network | None = None) -> None:
+        self.files, self.loading = files, loading or Loading()
         known = {} if main is None else {"": Description(main.family, main.role, main.config)}
         self._descriptions: dict[str, Description] = known
         self._networks: dict[str, nn.Module] = {} if main is None else {"": main}
 
     @classmethod
-    def open(
-        cls,
-        source: str | Path,
-        *,
-        device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
-        **where: Any,
-    ) -> Self:
-        """Opens a folder, a name of the catalogue, or `org/name[@revision]`; `where` is for `open_repository`."""
-        return cls(open_repository(source, **where), device=device, dtype=dtype)
+    def open(cls, source: str | Path, **options: Any) -> Self:
+        """Opens a folder, a name of the catalogue, or `org/name[@revision]`.
+
+        Args:
+            **options: Those of `open_repository` and of `read_loading`.
+
+        Raises:
+            UserError: An option that does not exist, or cannot be.
+            NotFoundError: There is no such checkpoint.
+        """
+        place = {name: options.pop(name) for name in PLACE if name in options}
+        loading = read_loading(**options)
+        return cls(open_repository(source, **place), loading)
 
     @property
     def name(self) -> str:
@@ -168,9 +156,11 @@ class Checkpoint:
         if not issubclass(network_class, expected):
             raise UserError(f"{self.name} holds the {role} of {family!r}, not a {expected.__name__}")
         if subfolder not in self._networks:
-            network = load_weights(network_class, config, self.weights(subfolder), device=self.device)
-            if self.dtype is not None:
-                cast(network, self.dtype)
+            self._check_expected(config)
+            weights, dtype = self.weights(subfolder), self.loading.dtype
+            network = load_weights(network_class, config, weights, device=self.loading.device)
+            if dtype is not None:
+                cast(network, stored_dtype(weights) if dtype == "auto" else dtype)
             self._networks[subfolder] = network.eval()
         return self._networks[subfolder]
 
@@ -178,6 +168,18 @@ class Checkpoint:
         """The folder in which a network of such a class is to be sought: a discriminator's own, if there is one."""
         beside = getattr(expected, "role", "") == "discriminator" and self.holds(DISCRIMINATOR_FOLDER)
         return DISCRIMINATOR_FOLDER if beside else ""
+
+    def _check_expected(self, config: Any) -> None:
+        wanted = self.loading.config
+        if wanted is None or wanted == config:
+            return
+        if type(wanted) is not type(config):
+            raise UserError(f"config= is a {type(wanted).__name__}, and {self.name} has a {type(config).__name__}")
+        own = config.model_dump()
+        keys = [key for key, value in wanted.model_dump().items() if value != own[key]]
+        raise UserError(
+            f"config= differs from the config of {self.name} in {', '.join(keys)}; the weights fit their own: leave config= out"
+        )
 
     def _check_belongs(self, other: Description) -> None:
         main = self.describe()
@@ -248,10 +250,3 @@ def check_folder(folder: Path) -> None:
             checkpoint.describe(subfolder)
             checkpoint.weights(subfolder).load()
     checkpoint.processor  # noqa: B018 - read and checked
-
-
-def _check_device(device: str | torch.device) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
-        raise UserError(f"the device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from None

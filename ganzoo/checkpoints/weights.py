@@ -13,8 +13,7 @@ from torch.overrides import TorchFunctionMode
 from ganzoo.errors import CheckpointError, one_line
 from ganzoo.utils.files import TensorFile
 
-_FLOATS = {"F64", "F32", "F16", "BF16"}
-
+_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 _TYPE_NAMES = {torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL"}
 
@@ -112,6 +111,12 @@ class _NoInitialisation(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _EMPTY.get(function, function)(*args, **(kwargs or {}))
+
+
+def stored_dtype(weights: TensorFile) -> torch.dtype:
+    """The type in which a file has its floating-point tensors: of several the smallest, since `cast` keeps what must be larger."""
+    found = [_FLOATS[dtype] for dtype in weights.dtypes.values() if dtype in _FLOATS]
+    return min(found, key=lambda dtype: dtype.itemsize, default=torch.float32)
 
 
 def cast(network: nn.Module, dtype: torch.dtype) -> None:

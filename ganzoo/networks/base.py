@@ -101,9 +101,9 @@ class GANModel(nn.Module):
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
         force_download: bool = False,
-        device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
-        **adapter: Any,
+        device: str | int | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        **others: Any,
     ) -> Self:
         """Loads a network, in `eval()` mode, with every key checked.
 
@@ -115,31 +115,32 @@ class GANModel(nn.Module):
             cache_dir: Hub cache; by default that of `HF_HOME`.
             local_files_only: Use only what is cached (also `HF_HUB_OFFLINE=1`).
             force_download: Download again.
-            device: Where the weights go; by default the CPU.
-            dtype: Type of the floating-point parameters; buffers (statistics) stay float32.
+            device: Where the weights go, `"cuda"`, or `"auto"` for the GPU where there is one; by default the CPU.
+            dtype: Type of the floating-point parameters, `torch.bfloat16` or `"bfloat16"`, or `"auto"` for that of the file;
+                by default float32. In half precision, layers with statistics stay float32.
+            **others: What diffusers' and transformers' take: `torch_dtype`, `device_map`, `use_safetensors`,
+                `low_cpu_mem_usage`, `config`, and `output_loading_info`, with which the network comes with a report.
 
         Raises:
             NotFoundError: There is no such folder, name, repository, revision or file.
-            UserError: The checkpoint holds another family or role than this class.
+            UserError: The checkpoint holds another family or role than this class, or an argument cannot be.
             CheckpointError: The files are damaged or not a ganzoo checkpoint.
         """
         from ganzoo.checkpoints.checkpoint import Checkpoint
 
-        # transformers' AutoModel passes its own arguments too (config=, trust_remote_code=, ...); they change nothing.
-        unknown = set(adapter) - {"config", "trust_remote_code", "adapter_kwargs", "code_revision", "commit_hash"}
-        if unknown:
-            raise UserError(f"from_pretrained has no argument {', '.join(sorted(unknown))}")
         checkpoint = Checkpoint.open(
             source,
             device=device,
             dtype=dtype,
+            **others,
             revision=revision,
             token=token,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
             force_download=force_download,
         )
-        return checkpoint.network(checkpoint.folder_of(cls) if subfolder is None else subfolder, cls)
+        network = checkpoint.network(checkpoint.folder_of(cls) if subfolder is None else subfolder, cls)
+        return checkpoint.loading.reported(network)
 
     def prepare_for_training(self) -> None:
         """Called by the trainer once, before it makes the optimisers: what only training needs, such as weight norm."""

@@ -287,12 +287,13 @@ def from_pretrained(
     source: str | Path,
     *,
     revision: str | None = None,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    device: str | int | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
     force_download: bool = False,
+    **others: Any,
 ) -> Pipeline:
     """Loads a checkpoint as a pipeline: `ganzoo.from_pretrained("dcgan-mnist")(num_samples=16, seed=0).images`.
 
@@ -301,12 +302,14 @@ def from_pretrained(
     Args:
         source: A checkpoint folder, a name of the catalogue, or `org/name[@revision]` on the Hub.
         revision: Branch, tag or commit on the Hub; resolved once for all files.
-        device: Where the network goes; by default the CPU.
-        dtype: Type of the floating-point weights.
+        device: Where the network goes, `"cuda"`, or `"auto"` for the GPU where there is one; by default the CPU.
+        dtype: Type of the floating-point weights, `torch.bfloat16` or `"bfloat16"`, or `"auto"` for that of the file.
         token: Hub token; by default the saved one or `HF_TOKEN`.
         cache_dir: Hub cache; by default that of `HF_HOME`.
         local_files_only: Use only what is cached (also `HF_HUB_OFFLINE=1`).
         force_download: Download again.
+        **others: What diffusers' and transformers' take: `torch_dtype`, `device_map`, `use_safetensors`, `low_cpu_mem_usage`,
+            `config`, and `output_loading_info`, with which the pipeline comes with a report.
 
     Raises:
         NotFoundError: There is no such folder, name, repository, revision or file.
@@ -321,6 +324,7 @@ def from_pretrained(
         cache_dir=cache_dir,
         local_files_only=local_files_only,
         force_download=force_download,
+        **others,
     )
 
 
@@ -329,23 +333,22 @@ def load_pipeline(
     *,
     fits: Callable[[type[Pipeline]], bool] = lambda found: True,
     wanted: str = "",
-    device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
-    **where: Any,
+    **options: Any,
 ) -> Any:
     """Loads a checkpoint if its pipeline is of the right class, which is known before its weights are read.
 
     Args:
         fits: Whether it is.
         wanted: Which one is, in the sentence that says that it is not.
-        **where: Arguments of `open_repository`.
+        **options: Those of `from_pretrained`.
 
     Raises:
         UserError: It makes another pipeline.
     """
-    checkpoint = Checkpoint.open(source, device=device, dtype=dtype, **where)
+    checkpoint = Checkpoint.open(source, **options)
     found = pipeline_class(checkpoint.describe().network_class, where=checkpoint.name)
     if not fits(found):
         hint = f"; see 'ganzoo {found.command} --help'" if found.command else ""
         raise UserError(f"{source} makes a {found.__name__}, not a {wanted}{hint}")
-    return found(checkpoint.network("", GANModel), checkpoint.processor, repository=checkpoint.files)
+    pipeline = found(checkpoint.network("", GANModel), checkpoint.processor, repository=checkpoint.files)
+    return checkpoint.loading.reported(pipeline)
