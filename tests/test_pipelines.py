@@ -444,7 +444,7 @@ def test_the_wrong_class_is_said(tiny_checkpoint, classifier, tmp_path):
     assert type(ganzoo.Generator.from_pretrained(tiny_checkpoint)) is get_family("dcgan").networks["generator"]
     assert type(ganzoo.Discriminator.from_pretrained(tiny_checkpoint)) is get_family("dcgan").networks["discriminator"]
     assert type(ganzoo.GANPipeline.from_pretrained(tiny_checkpoint)) is GANPipeline
-    with pytest.raises(UserError, match="has no argument trust"):
+    with pytest.raises(UserError, match="has no argument 'trust'"):
         ganzoo.Generator.from_pretrained(tiny_checkpoint, trust=True)
 
 
