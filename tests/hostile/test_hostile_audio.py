@@ -243,6 +243,10 @@ def in_a_table(root, cases):
     pyarrow.parquet.write_table(pyarrow.table(table), root / "train.parquet")
 
 
+# What is read is compared with what was written: neither louder, nor cut, nor centred.
+AS_RECORDED = {"peak_normalize": False, "trim_db": None, "remove_offset": False}
+
+
 @pytest.fixture(scope="module", params=[in_folders, in_a_table])
 def outcomes(request, tmp_path_factory):
     """Name of a case -> the clips that came of it, and the reasons why none did."""
@@ -255,7 +259,7 @@ def outcomes(request, tmp_path_factory):
             cases = {f"{number:04d}": case for number, case in enumerate(CASES) if case.options == options}
             request.param(root / str(group), cases)
             processor = WaveformProcessor(
-                **{"length": LENGTH, "sampling_rate": RATE, "peak_normalize": False, **options}
+                **{"length": LENGTH, "sampling_rate": RATE, **AS_RECORDED, **options}
             )
             dataset = load_data(DataConfig(path=str(root / str(group))), processor)
             reasons = dataset.left_out.reasons if dataset.left_out else ()
@@ -307,7 +311,7 @@ def test_what_is_good_among_all_that_is_not(tmp_path, monkeypatch):
         "label": [label for _, _, label in rows],
     }
     pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "train.parquet")
-    processor = WaveformProcessor(length=LENGTH, sampling_rate=RATE, peak_normalize=False)
+    processor = WaveformProcessor(length=LENGTH, sampling_rate=RATE, **AS_RECORDED)
     dataset = load_data(DataConfig(path=str(tmp_path)), processor)
     good = [row for row in rows if row[1].startswith("good")]
     assert len(dataset) == len(good) and dataset.labels.tolist() == [7] * len(good)
