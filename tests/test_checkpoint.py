@@ -15,9 +15,10 @@ import torch
 import ganzoo
 from ganzoo.checkpoints.checkpoint import Checkpoint
 from ganzoo.checkpoints.repository import LocalRepository
+from ganzoo.checkpoints.weights import count_parameters, load_weights, plain_state_dict
 from ganzoo.errors import CheckpointError
 from ganzoo.registry import get_family
-from ganzoo.utils.files import load_tensors
+from ganzoo.utils.files import TensorFile, load_tensors, save_tensors
 
 
 def pipeline(*, with_discriminator: bool = True, family: str = "dcgan", **config) -> ganzoo.GANPipeline:
@@ -312,3 +313,35 @@ def test_automodel_takes_what_transformers_takes(tiny_checkpoint):
         AutoModel.from_pretrained(folder, atn_implementation="sdpa")
     with pytest.raises(ganzoo.UserError, match="has no argument 'trust_remote_code'"):
         ganzoo.Generator.from_pretrained(folder, trust_remote_code=True)
+
+
+# -------------------------------------------------------------------------------------------------------- shared weights
+
+
+class Sharing(torch.nn.Module):
+    """An embedding tied to the output, and one module under two names."""
+
+    def __init__(self, config: object) -> None:
+        super().__init__()
+        self.embed, self.output = torch.nn.Embedding(5, 3), torch.nn.Linear(3, 5, bias=False)
+        self.output.weight = self.embed.weight
+        self.norm = self.again = torch.nn.BatchNorm1d(3)
+
+
+def test_what_layers_share_is_saved_once_and_comes_back_shared(tmp_path):
+    network, path = Sharing(None), tmp_path / "model.safetensors"
+    state = plain_state_dict(network)
+    assert not [name for name in state if name.startswith(("output", "again"))]
+    save_tensors(path, state)
+    loaded = load_weights(Sharing, None, TensorFile(path))
+    assert loaded.output.weight is loaded.embed.weight and loaded.again is loaded.norm
+    assert isinstance(loaded.embed.weight, torch.nn.Parameter)
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in network.state_dict().items())
+    assert count_parameters(network) == 5 * 3 + 2 * 3
+    for tensors, message in (
+        ({**state, "output.weight": torch.zeros(5, 3)}, "unexpected keys: output.weight"),
+        ({name: tensor for name, tensor in state.items() if name != "embed.weight"}, "missing keys: embed.weight"),
+    ):
+        save_tensors(path, tensors)
+        with pytest.raises(CheckpointError, match=message):
+            load_weights(Sharing, None, TensorFile(path))

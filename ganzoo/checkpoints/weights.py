@@ -38,7 +38,10 @@ Loaded = TypeVar("Loaded", bound=nn.Module)
 def plain_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
     """The state of the same network without weight norm: each pair of direction and magnitude is the weight that it makes.
 
-    Other parametrisations stay, because their tensors are state: the vectors of spectral norm.
+    Other parametrisations stay, because their tensors are state: the vectors of spectral norm. What layers share is there once.
+
+    Returns:
+        Parameters and persistent buffers by the names in `state_dict`, each of the shape that it has in the network.
     """
     state = dict(network.state_dict())
     for path, module in network.named_modules():
@@ -49,7 +52,16 @@ def plain_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
             for key in chain.state_dict():
                 del state[f"{prefix}parametrizations.{name}.{key}"]
             state[f"{prefix}{name}"] = getattr(module, name).detach()
+    for name in shared_names(network):
+        state.pop(name, None)
     return state
+
+
+def shared_names(network: nn.Module) -> dict[str, str]:
+    """The further names of tensors that layers share (tied embeddings, a module used twice), each with the first."""
+    first: dict[int, str] = {}
+    names = {name: first.setdefault(id(tensor), name) for name, tensor in network.state_dict(keep_vars=True).items()}
+    return {name: original for name, original in names.items() if name != original}
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -72,7 +84,9 @@ def load_weights(
     """
     with torch.device("meta"), _NoInitialisation():
         network = network_class(config)
-    expected = network.state_dict()
+    expected, shared = network.state_dict(), shared_names(network)
+    for name in shared:
+        del expected[name]
     missing = sorted(set(expected) - set(weights.shapes))
     unexpected = sorted(set(weights.shapes) - set(expected))
     wrong = [
@@ -90,8 +104,20 @@ def load_weights(
     tensors = {
         name: tensor.to(device or "cpu", expected[name].dtype, copy=True) for name, tensor in weights.load().items()
     }
-    network.load_state_dict(tensors, strict=True, assign=True)
+    network.load_state_dict({**tensors, **{name: tensors[first] for name, first in shared.items()}}, assign=True)
+    for name, first in shared.items():
+        _set(network, name, _get(network, first))
     return network
+
+
+def _get(network: nn.Module, name: str) -> Any:
+    path, _, attribute = name.rpartition(".")
+    return getattr(network.get_submodule(path), attribute)
+
+
+def _set(network: nn.Module, name: str, tensor: Any) -> None:
+    path, _, attribute = name.rpartition(".")
+    setattr(network.get_submodule(path), attribute, tensor)
 
 
 # Initialisation, and the power iterations of spectral norm: what they give is not looked at, so only its shape is right.
