@@ -221,10 +221,17 @@ def test_labels_out_of_range(conditional, labels):
         conditional(num_samples=4, labels=labels)
 
 
-@pytest.mark.parametrize("labels", [1.5, [], [0.0], "12", [[0, 1]], [[0], [1, 2]], [0] * 5, 10**30, [None], {}])
+@pytest.mark.parametrize("labels", [1.5, [], [0.0], [[0, 1]], [[0], [1, 2]], [0] * 5, 10**30, [None], {}])
 def test_labels_that_are_none(conditional, labels):
     with pytest.raises(UserError, match="labels must be an integer or a list of 1 to 4 integers"):
         conditional(num_samples=4, labels=labels)
+
+
+def test_a_name_of_a_model_whose_classes_have_none(conditional):
+    with pytest.raises(
+        UserError, match="no class is called '12': this model's have no names; give integers from 0 to 2"
+    ):
+        conditional(num_samples=4, labels="12")
 
 
 def test_labels_of_an_unconditional_model(pipe):

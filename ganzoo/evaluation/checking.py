@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from ganzoo.data import open_source
 from ganzoo.embedders.opening import check_embedder
-from ganzoo.errors import UserError
+from ganzoo.errors import NotFoundError, UserError
 from ganzoo.evaluation.base import EVALUATIONS, evaluation_of
 from ganzoo.metrics.metric import choose
 from ganzoo.registry import get_family
 
 if TYPE_CHECKING:
     from ganzoo.processors import Processor
+    from ganzoo.recipe.data import DataConfig
     from ganzoo.recipe.recipe import Recipe
 
 
@@ -35,7 +36,7 @@ def check_evaluation(recipe: Recipe, processor: Processor | None = None) -> None
     if processor is not None:
         choose(evaluation_of(task, processor.modality).kinds, settings.metrics)
         if settings.split is not None:
-            open_source(recipe.data, settings.split)
+            _check_split(recipe.data, settings.split)
     elif task in EVALUATIONS.names():
         choose(EVALUATIONS.get(task).kinds, settings.metrics)
     else:
@@ -44,3 +45,13 @@ def check_evaluation(recipe: Recipe, processor: Processor | None = None) -> None
             choose(kinds, settings.metrics)
         except UserError as error:
             raise UserError(f"evaluation.metrics: {error}") from None
+
+
+def _check_split(data: DataConfig, split: str) -> None:
+    try:
+        open_source(data, split)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"evaluation.split: {error} Name one of these, leave it to the data (evaluation.split=null), or keep some back "
+            "(data.holdout=0.1)"
+        ) from None

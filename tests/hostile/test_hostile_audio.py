@@ -258,9 +258,7 @@ def outcomes(request, tmp_path_factory):
         for group, options in enumerate({json.dumps(case.options): case.options for case in CASES}.values()):
             cases = {f"{number:04d}": case for number, case in enumerate(CASES) if case.options == options}
             request.param(root / str(group), cases)
-            processor = WaveformProcessor(
-                **{"length": LENGTH, "sampling_rate": RATE, **AS_RECORDED, **options}
-            )
+            processor = WaveformProcessor(**{"length": LENGTH, "sampling_rate": RATE, **AS_RECORDED, **options})
             dataset = load_data(DataConfig(path=str(root / str(group))), processor)
             reasons = dataset.left_out.reasons if dataset.left_out else ()
             for label, (number, case) in enumerate(cases.items()):
