@@ -16,6 +16,7 @@ import torch
 from training_helpers import GANZOO, PATIENCE, differing, environment, make_trainer, state_of, train_in_process
 
 import ganzoo
+from ganzoo.data import load_data
 from ganzoo.errors import UserError
 from ganzoo.recipe.reading import load_recipe
 from ganzoo.recipe.sections import PhaseConfig
@@ -175,7 +176,7 @@ def test_early_stopping_ends_the_phase_with_the_best_weights(sentences, tmp_path
 def test_the_best_weights_are_those_the_next_phase_begins_with(sentences, tmp_path):
     values = recipe(sentences, **{"phases.0.stop.every": 1, "phases.0.stop.patience": 1000, "model.dropout": 0.0})
     trainer = build_trainer(load_recipe(values), torch.device("cpu"))[1]
-    held_out = ganzoo.training.run.load_data(trainer.recipe.data, trainer.processor, split="holdout")
+    held_out = load_data(trainer.recipe.data, trainer.processor, split="holdout")
     losses = []
     for _ in range(8):
         trainer.train_step()
@@ -197,7 +198,7 @@ def test_early_stopping_needs_a_loss_that_can_be_validated(sentences, tmp_path):
 
 def test_the_held_out_share_is_never_trained_on(sentences):
     trainer = build_trainer(load_recipe(recipe(sentences)), torch.device("cpu"))[1]
-    held_out = ganzoo.training.run.load_data(trainer.recipe.data, trainer.processor, split="holdout")
+    held_out = load_data(trainer.recipe.data, trainer.processor, split="holdout")
     assert len(trainer.dataset) + len(held_out) == 200 and len(held_out) == 40
 
 
@@ -216,7 +217,7 @@ def test_the_discriminator_is_shown_held_out_text_when_samples_are_drawn(uncut):
 def test_held_out_accuracies_are_those_of_the_networks_and_change_nothing(sentences):
     values = load_recipe(recipe(sentences, **{"model.dropout": 0.5, "model.discriminator_dropout": 0.5}))
     watched, other = (build_trainer(values, torch.device("cpu"))[1] for _ in range(2))
-    held_out = ganzoo.training.run.load_data(values.data, watched.processor, split="holdout")
+    held_out = load_data(values.data, watched.processor, split="holdout")
     for step in range(14):
         for trainer in (watched, other):
             trainer.train_step()
@@ -259,11 +260,10 @@ def test_a_discriminator_that_learns_by_heart_is_told_of(tmp_path, sentences):
     values["phases"].pop()
     run = ganzoo.train(values, output=tmp_path, quiet=True)
     rows = read_rows(tmp_path / "metrics.jsonl")
-    assert [(row["step"], row["name"]) for row in rows if row["event"] == "warning"] == [
-        (30, "discriminator-memorises")
-    ]
+    warnings = [(row["step"], row["name"]) for row in rows if row["event"] == "warning"]
+    assert warnings == [(0, "decided-by-data"), (30, "discriminator-memorises")]
     (held,) = (row["validation/real_accuracy"] for row in rows if row["event"] == "validation")
-    assert f"{held:.1%} of those that were held out" in run.warnings[0]
+    assert f"{held:.1%} of those that were held out" in run.warnings[-1]
 
 
 @pytest.fixture(scope="module")

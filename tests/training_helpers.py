@@ -155,6 +155,7 @@ def _train(
 ) -> None:
     os.environ.update(variables)
     import ganzoo.training.run as run_module
+    import ganzoo.training.saving as saving
     from ganzoo.training.trainer import Trainer
 
     def announce(name: str, function: Any) -> Any:
@@ -170,7 +171,7 @@ def _train(
         return announced
 
     Trainer.train_step = announce("step", Trainer.train_step)
-    run_module.save_checkpoint = announce("write", run_module.save_checkpoint)
+    saving.save_checkpoint = announce("write", saving.save_checkpoint)
     run_module.write_report = lambda folder: None  # drawing it takes longer than the whole run; test_report.py has it
     run = run_module.train(recipe, output=output, resume=resume, quiet=True, **overrides)
     connection.send(("end", run.step, run.finished, run.warnings))
