@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 from PIL import Image
-from runs import trained
 from timing import environment
+from training_runs import trained
 
 import ganzoo
 from ganzoo.embedders.base import Embedder, Embedding

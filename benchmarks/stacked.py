@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from runs import trained
 from timing import environment
+from training_runs import trained
 
 import ganzoo
 

@@ -23,7 +23,9 @@ def checkout(tmp_path: Path) -> Path:
     """A copy of what a clone holds, so that the tests can add to it."""
     copy = tmp_path / "checkout"
     for folder in ("ganzoo", "recipes", "tests"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "my_gan*", "my-gan*")
+        )
     (copy / "hub").mkdir()
     for file in [*ROOT.glob("hub/*.json"), *ROOT.glob("hub/*.md")]:
         shutil.copy(file, copy / "hub")

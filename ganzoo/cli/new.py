@@ -76,7 +76,9 @@ def _for_checkout(root: Path, family: str, modality: str) -> tuple[dict[Path, st
     names = _names(family, modality, train=f"ganzoo train {family}")
     code = root / "ganzoo" / "families" / modality / f"{names['module']}.py"
     recipe = root / "recipes" / modality / f"{family}.yaml"
-    files = {
+    package = code.parent / "__init__.py"  # of the first family of a modality
+    files = {} if package.exists() else {package: f'"""Families of {modality}."""\n'}
+    files |= {
         code: _fill(_templates(modality) / "family.py.template", names),
         recipe: _fill(_templates(modality) / "recipe.yaml.template", names),
     }

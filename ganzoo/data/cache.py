@@ -259,8 +259,8 @@ def _encoded(
 
 
 def _check_labels(source: Source, processor: Processor, labels: list[int | None]) -> None:
-    """Refuses samples of which only some have labels, except recordings."""
-    if processor.modality == "audio":
+    """Refuses samples of which only some have labels, where the processor does not allow that."""
+    if processor.may_lack_labels:
         return
     missing = [index for index, label in enumerate(labels) if label is None]
     raise UserError(

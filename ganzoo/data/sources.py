@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ganzoo.data.readers.base import known_files, reader_of_file, reader_of_folder
-from ganzoo.data.readers.tables import open_hub
+from ganzoo.data.readers.tables import LOCAL_COPY, open_hub
 from ganzoo.data.sets.base import DATASETS, DataSet
 from ganzoo.data.source import Source, visible_files
 from ganzoo.errors import NotFoundError, UserError, did_you_mean
@@ -75,7 +75,7 @@ def _open(config: DataConfig, split: str) -> Source:
         hint = f" A local copy is named by data.path={config.dataset}." if Path(config.dataset).exists() else ""
         raise NotFoundError(
             f"There is no built-in data set '{config.dataset}' (there is {', '.join(known)}), and a Hub data set is "
-            f"written owner/name.{did_you_mean(config.dataset, known)}{hint}"
+            f"written owner/name.{did_you_mean(config.dataset, known)}{hint or f' Of data of your own, {LOCAL_COPY}.'}"
         )
     return open_hub(config, split)
 

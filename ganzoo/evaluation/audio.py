@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ganzoo.metrics.metric import Metric
     from ganzoo.metrics.records import MetricResult
 
-SOUND_METRICS = Kind("audio metric", "ganzoo.metrics.sound", "METRIC")
+SOUND_METRICS = Kind("audio metric", "ganzoo.metrics.sound", "METRIC", joint="_")
 DEFAULT_METRICS = (
     "frechet_distance",
     "precision",
@@ -160,4 +160,6 @@ def _default_metrics(subject: Subject) -> tuple[str, ...]:
     return (*CLASS_METRICS, *asked, *DEFAULT_METRICS)
 
 
-EVALUATION = Evaluation(Subject, _default_metrics, (Kind("audio metric", "ganzoo.metrics", "METRIC"), SOUND_METRICS))
+EVALUATION = Evaluation(
+    Subject, _default_metrics, (Kind("audio metric", "ganzoo.metrics", "METRIC", joint="_"), SOUND_METRICS)
+)

@@ -47,5 +47,5 @@ class Subject:
 EVALUATION = Evaluation(
     Subject,
     lambda subject: ("accuracy",),
-    (Kind("metric of classifiers", "ganzoo.metrics.classification", "METRIC"),),
+    (Kind("metric of classifiers", "ganzoo.metrics.classification", "METRIC", joint="_"),),
 )

@@ -49,5 +49,5 @@ class Subject:
 
 
 EVALUATION = Evaluation(
-    Subject, lambda subject: DEFAULT_METRICS, (Kind("metric of points", "ganzoo.metrics.points", "METRIC"),)
+    Subject, lambda subject: DEFAULT_METRICS, (Kind("metric of points", "ganzoo.metrics.points", "METRIC", joint="_"),)
 )

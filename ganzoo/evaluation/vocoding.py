@@ -104,4 +104,6 @@ def _default_metrics(copies: Copies) -> tuple[str, ...]:
 _NO_CLASSES = (None, "pixels", "log-mel")
 
 
-EVALUATION = Evaluation(Copies, _default_metrics, (Kind("vocoder metric", "ganzoo.metrics.vocoding", "METRIC"),))
+EVALUATION = Evaluation(
+    Copies, _default_metrics, (Kind("vocoder metric", "ganzoo.metrics.vocoding", "METRIC", joint="_"),)
+)

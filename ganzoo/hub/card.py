@@ -377,7 +377,7 @@ def _eval_result(data: CardData, metric: MetricResult) -> Any:
     stated = {key: getattr(metric, key) for key in ("num_real", "num_generated", "embedder", "seed", "floor")}
     protocol = {key: value for key, value in stated.items() if value is not None}
     return EvalResult(
-        task_type=data.pipeline_tag or "unconditional-audio-generation",
+        task_type=data.pipeline_tag or f"unconditional-{data.words.modality}-generation",
         dataset_type=dataset,
         dataset_name=dataset,
         dataset_split=metric.split,

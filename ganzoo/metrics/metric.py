@@ -15,7 +15,7 @@ from ganzoo.metrics.records import MetricResult
 from ganzoo.utils.finding import Kind
 from ganzoo.version import __version__
 
-METRICS = Kind("metric", "ganzoo.metrics", "METRIC")
+METRICS = Kind("metric", "ganzoo.metrics", "METRIC", joint="_")
 
 
 class Measurement(NamedTuple):
@@ -92,7 +92,7 @@ def choose(kinds: Sequence[Kind], names: str | Sequence[str]) -> dict[str, Any]:
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known)
-            raise UserError(f"there is no {noun} {shorten(name)}.{hint} The {noun}s are: {', '.join(known)}")
+            raise UserError(f"there is no {noun} {shorten(name)}.{hint} There are: {', '.join(known)}")
     return {name: known[name].get(name) for name in names}
 
 
@@ -102,6 +102,8 @@ def measure(subject: Any, metrics: Mapping[str, Any]) -> list[MetricResult]:
     for sort in dict.fromkeys(type(metric) for metric in metrics.values()):
         own = {name: metric for name, metric in metrics.items() if type(metric) is sort}
         results |= {result.name: result for result in sort.together(subject, own)}
+    if missing := metrics.keys() - results.keys():
+        raise UserError(f"the metric {missing.pop()!r} gave no number of that name")
     return [results[name] for name in metrics]
 
 

@@ -46,6 +46,8 @@ class Processor(Exact):
     words: ClassVar[Words] = Words()
     # Fields that change no sample: the cache does not depend on them, and the file lacks those of which nothing is known.
     remarks_only: ClassVar[tuple[str, ...]] = ("class_names",)
+    # Whether a sample without a label, among others that have one, is left out and counted; else it is refused.
+    may_lack_labels: ClassVar[bool] = False
     # Random changes of training samples that a recipe's `data` section may ask for (`ganzoo.augmentation.transforms`).
     transforms: ClassVar[tuple[str, ...]] = ()
     # Field -> what its absence means in a `processor_config.json`: how data were made before the field was there.
@@ -118,7 +120,7 @@ class Processor(Exact):
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of one stored sample."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must have `sample_shape`, as every processor")
 
     @property
     def network_shape(self) -> tuple[int, ...]:
@@ -145,7 +147,7 @@ class Processor(Exact):
 
     def encode(self, raw: Any) -> np.ndarray:
         """Turns one raw sample into an array of `sample_shape` and `storage_dtype`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must have `encode`, as every processor")
 
     def encode_all(self, raw: Any) -> list[np.ndarray]:
         """The samples that one raw one makes, such as the slices of a long recording; mostly one."""
@@ -160,7 +162,7 @@ class Processor(Exact):
         Returns:
             (B, *network_shape), float32, mostly in [-1, 1]; of text int64 ids.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must have `normalize`, as every processor")
 
     def parts(self, samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """A batch that `normalize` made -> the samples (B, ...), and what is stored in the same row and steers the networks, the
@@ -174,7 +176,7 @@ class Processor(Exact):
             samples: (B, *network_shape).
             output_type: One of `output_types`; `check_output_type` refuses others.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must have `decode`, as every processor")
 
     def check_output_type(self, output_type: str) -> None:
         """Raises a UserError that lists what there is, if `decode` cannot give this."""
@@ -190,11 +192,11 @@ class Processor(Exact):
             labels: (B,) int64, or None.
             latents: (B, ...) of which they were made, or None.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must have `output`, as every processor")
 
     def save_preview(self, samples: torch.Tensor, folder: Path, name: str) -> list[str]:
         """Writes samples (B, *network_shape) for a person to look at or listen to; returns the names of the files in `folder`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must have `save_preview`, as every processor")
 
     def names_a_file(self, target: Path) -> bool:
         """Whether `save_samples` would write all samples to one file, `target`; else that is a folder.
@@ -218,11 +220,11 @@ class Processor(Exact):
         Raises:
             GanzooError: It cannot be written.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must have `save_samples`, as every processor")
 
     def show(self, samples: torch.Tensor) -> str:
         """Samples (B, *network_shape) as text for a terminal."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must have `show`, as every processor")
 
     def to_stored(self, samples: torch.Tensor) -> torch.Tensor:
         """The networks' space -> the stored representation (the inverse of `normalize`, rounded).
@@ -233,7 +235,7 @@ class Processor(Exact):
         Returns:
             (B, *sample_shape) of `storage_dtype`, on the same device.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must have `to_stored`, as every processor")
 
     def fingerprint(self) -> str:
         """Two processors with one fingerprint encode alike; part of the data cache's key."""

@@ -51,6 +51,7 @@ class WaveformProcessor(Processor):
 
     processor_type: ClassVar[str] = "waveform"
     modality: ClassVar[str] = "audio"
+    may_lack_labels: ClassVar[bool] = True  # a set of recordings is rarely clean
     storage_dtype: ClassVar[str] = "int16"
     sample_file: ClassVar[str | None] = ".wav"
     written: ClassVar[tuple[str, str]] = ("sound is", ".wav")

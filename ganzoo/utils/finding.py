@@ -36,12 +36,14 @@ class Kind:
         package: The package whose files hold them, `"ganzoo.objectives"`.
         attribute: The name that a file assigns one thing to, `"OBJECTIVE"`; its plural is that of a dictionary of several.
         group: The entry-point group of others'; the package, unless that holds several kinds.
+        joint: What stands in a name where its file has an underscore.
     """
 
     noun: str
     package: str
     attribute: str
     group: str = ""
+    joint: str = "-"
 
     @property
     def several(self) -> str:
@@ -102,7 +104,7 @@ def things(kind: Kind, modules: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     several = re.compile(rf"^{kind.several}\b[^=\n]*= \{{", re.MULTILINE)
     for module, source in modules.items():
         if one.search(source):
-            yield module.rpartition(".")[2].replace("_", "-"), module
+            yield module.rpartition(".")[2].replace("_", kind.joint), module
         elif found := several.search(source):
             yield from ((name, module) for name in _keys(source, found.start(), kind.several))
 
@@ -114,7 +116,10 @@ def file_of(module: str) -> Path | None:
     for part in inner:
         if spec is None or spec.submodule_search_locations is None:
             return None
-        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+        try:
+            spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+        except KeyError:  # a folder without __init__.py, in a package that is not imported yet
+            return None
     return Path(spec.origin) if spec is not None and spec.origin and spec.has_location else None
 
 

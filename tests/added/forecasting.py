@@ -23,5 +23,5 @@ class ForecastPipeline(GANPipeline):
 PIPELINE = ForecastPipeline
 METRIC = SubjectMetric(mean_distance, higher_is_better=False)
 EVALUATION = Evaluation(
-    Subject, lambda subject: ("mean_distance",), (Kind("metric of forecasts", "added.metrics", "METRIC"),)
+    Subject, lambda subject: ("mean_distance",), (Kind("metric of forecasts", "added.metrics", "METRIC", joint="_"),)
 )

@@ -27,5 +27,5 @@ class Subject:
 
 
 EVALUATION = Evaluation(
-    Subject, lambda subject: ("mean_distance",), (Kind("metric of series", "added.metrics", "METRIC"),)
+    Subject, lambda subject: ("mean_distance",), (Kind("metric of series", "added.metrics", "METRIC", joint="_"),)
 )

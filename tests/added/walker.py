@@ -1,6 +1,6 @@
 """Walker: a linear GAN of series.
 
-Paper: none.
+Paper: https://arxiv.org/abs/0000.00000
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class WalkerDiscriminator(Discriminator):
         self.logit = nn.Linear(8, 1)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> list[DiscriminatorOutput]:
+        check_labels(labels, self.config.num_classes, len(samples))
         features = self.hidden(samples).relu()
         return [DiscriminatorOutput(self.logit(features)[:, 0], [features])]
 

@@ -10,7 +10,7 @@ from ganzoo.metrics.records import MetricResult
 from ganzoo.metrics.text.tokens import Sentences
 from ganzoo.utils.finding import Kind
 
-TEXT_METRICS = Kind("text metric", "ganzoo.metrics.text", "METRIC")
+TEXT_METRICS = Kind("text metric", "ganzoo.metrics.text", "METRIC", joint="_")
 
 
 class TextMetric(NamedTuple):
