@@ -258,7 +258,7 @@ def test_hub_data_set_of_recordings_through_the_real_client(tmp_path):
 class Parts:
     """A processor to whom a raw sample is a list of the samples that come of it, or a message of what is wrong."""
 
-    storage_dtype, sample_shape, modality = "int16", (2,), "audio"
+    storage_dtype, sample_shape, modality, may_lack_labels = "int16", (2,), "audio", True
 
     def encode_all(self, raw):
         if isinstance(raw, str):
@@ -344,7 +344,7 @@ def test_nothing_left(root):
 
 def test_other_modalities_still_refuse_both(root):
     pictures = Parts()
-    pictures.modality = "image"
+    pictures.modality, pictures.may_lack_labels = "image", False
     with pytest.raises(UserError, match=r"1 of 2 samples of parts \(train\) have no label"):
         build_cache(parts(([1], 0), ([2], None)), pictures)
 

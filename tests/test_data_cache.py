@@ -33,6 +33,7 @@ class Waves:
     """A processor of another kind: int16 waveforms, stored as they are."""
 
     modality = "waves"
+    may_lack_labels = False
     storage_dtype = "int16"
     sample_shape = (5,)
 

@@ -71,11 +71,11 @@ def _open(config: DataConfig, split: str) -> Source:
     if builtin is not None:
         return _open_builtin(builtin, config, split)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", config.dataset):
-        known = DATASETS.names()
+        known, own = DATASETS.names(), f" Of data of your own, {LOCAL_COPY}."
         hint = f" A local copy is named by data.path={config.dataset}." if Path(config.dataset).exists() else ""
         raise NotFoundError(
             f"There is no built-in data set '{config.dataset}' (there is {', '.join(known)}), and a Hub data set is "
-            f"written owner/name.{did_you_mean(config.dataset, known)}{hint or f' Of data of your own, {LOCAL_COPY}.'}"
+            f"written owner/name.{did_you_mean(config.dataset, known)}{hint or own}"
         )
     return open_hub(config, split)
 
