@@ -41,7 +41,7 @@ def test_policy_mistakes_are_explained(policy: str, message: str) -> None:
 
 
 def test_only_images_are_augmented() -> None:
-    with pytest.raises(UserError, match=r"\(4, 16000\)"):
+    with pytest.raises(UserError, match=r"\(16000,\)"):
         diff_augment(torch.zeros(4, 16000), ALL)
 
 

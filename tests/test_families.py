@@ -564,7 +564,7 @@ def test_recipe_trains_and_publishes(recipe, tmp_path):
     loaded = load_recipe(recipe)
     family = get_family(loaded.model["family"])
     changes = {key: value for key, value in loaded.model.items() if key == "num_classes"}
-    splits = {loaded.data.split, loaded.evaluation.split}
+    splits = {loaded.data.split, loaded.evaluation.split or "test"}
     model = SYNTHETIC_DATA[family.modality](tmp_path / "data", family, changes, splits)
     top_level = getattr(build(family.tiny_config(**changes))[family.main_role], "top_level", 0)
     overrides = {

@@ -106,7 +106,7 @@ def test_labels_decide_the_class(conditional):
     assert conditional(num_samples=5, labels=[0, 4], seed=0).labels.tolist() == [0, 4, 0, 4, 0]
     for labels, message in (
         ([5], "labels must lie between 0 and 4; got \\[5\\]"),
-        ("three", "labels must be an integer"),
+        ("three", "no class is called .three."),
     ):
         with pytest.raises(UserError, match=message):
             conditional(num_samples=2, labels=labels)

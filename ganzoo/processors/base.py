@@ -64,7 +64,12 @@ class Processor(Exact):
     @field_validator("condition", mode="before")
     @classmethod
     def _read_condition(cls, value: Any) -> Any:
-        return processor_from_json(value, where="processor's condition") if isinstance(value, Mapping) else value
+        if not isinstance(value, Mapping):
+            return value
+        try:
+            return processor_from_json(value, where="its processor")
+        except CheckpointError as error:
+            raise ValueError(str(error)) from None
 
     @model_serializer(mode="wrap")
     def _with_condition(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
