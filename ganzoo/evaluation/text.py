@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ganzoo.evaluation.base import Evaluation
 from ganzoo.metrics.text.metric import TEXT_METRICS, TextMetric
-from ganzoo.networks.text import Text, split_prompts, token_mask
+from ganzoo.networks.text import token_mask
 from ganzoo.processors.tokenizer import UNK
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ ORACLE_METRICS = ("nll_oracle", "nll_test", "entropy", "distinct_sentences", "co
 
 
 class Written(NamedTuple):
-    """What the model wrote: ids (N, T), and what they were conditioned on."""
+    """What the model wrote, or people: ids (N, T), and what they were conditioned on."""
 
     tokens: Tensor
     labels: Tensor | None
@@ -51,17 +51,18 @@ class Subject:
         self.request, self.model = request, request.pipeline.network
 
     @cached_property
-    def real(self) -> tuple[Text, Tensor | None]:
+    def real(self) -> Written:
         """The split's token ids with their prompts, and its labels where the model takes them."""
+        processor = self.request.pipeline.processor
         stored, labels = self.request.real.batch(np.arange(len(self.request.real)))
-        text = split_prompts(self.request.pipeline.processor.normalize(stored), self.model.config)
-        return text, labels if self.model.config.num_classes is not None else None
+        tokens, prompts = processor.parts(processor.normalize(stored))
+        return Written(tokens, labels if self.model.config.num_classes is not None else None, prompts)
 
     @cached_property
     def written(self) -> Written:
         """The model's samples; one that answers is given the split's prompts in turn."""
         request = self.request
-        prompts = self.real[0].prompts if self.model.config.max_prompt_length else None
+        prompts = self.real.prompts
         if prompts is not None:
             prompts = prompts[torch.arange(request.num_samples) % len(prompts)]
         drawn = request.pipeline.sample(
@@ -88,12 +89,12 @@ class Subject:
 
         if self.oracle is None or not self.request.floor:
             return None
-        return nll_oracle(self.oracle, self.real[0].tokens).mean
+        return nll_oracle(self.oracle, self.real.tokens).mean
 
     @cached_property
     def unknown_share(self) -> float:
         """Share of the real tokens that stand for words which the vocabulary lacks."""
-        backend, tokens = self.request.pipeline.processor.backend, self.real[0].tokens
+        backend, tokens = self.request.pipeline.processor.backend, self.real.tokens
         unknown = None if backend is None else backend.token_to_id(UNK)
         counted = token_mask(tokens, self.model.config)
         return 0.0 if unknown is None else float((tokens == unknown)[counted].float().mean())
@@ -123,7 +124,7 @@ class Subject:
     def characters(self) -> int | None:
         """Characters of the real texts as they are read; None where the tokens do not hold all of a text."""
         processor = self.request.pipeline.processor
-        return sum(map(len, processor.decode(self.real[0].tokens, "text"))) if processor.reads_all else None
+        return sum(map(len, processor.decode(self.real.tokens, "text"))) if processor.reads_all else None
 
     def sentences(self, split: str) -> list[str]:
         """The original lines of a split, of a model that answers the answers; of an oracle's data, the ids."""

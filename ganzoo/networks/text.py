@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -363,16 +363,3 @@ class TextDiscriminator(Discriminator):
             last = token_mask(completed, self.config).sum(dim=1) - 1
             logits = logits.gather(1, last[:, None])[:, 0]
         return logits.view(prefixes, repeats, len(tokens))
-
-
-class Text(NamedTuple):
-    """A batch of text: tokens (B, max_length), and prompts (B, max_prompt_length) of a model that reads them apart."""
-
-    tokens: Tensor
-    prompts: Tensor | None
-
-
-def split_prompts(samples: Tensor, config: TextGANConfig) -> Text:
-    """Takes stored rows apart: (B, max_prompt_length + max_length), the prompt first."""
-    length = config.max_prompt_length
-    return Text(samples[:, length:], samples[:, :length]) if length else Text(samples, None)

@@ -63,7 +63,9 @@ def save_checkpoint(trainer: Trainer, root: Path, *, keep: int, write_model: Cal
             "phase": trainer.phase_at(max(0, trainer.step - 1)).name,
             "holds": _contents(trainer),
             "optimizer_values": numbers,
-            "scalers": {role: scaler.state_dict() for role, scaler in trainer.scalers.items() if scaler.is_enabled()},
+            "scalers": {
+                role: scaler.state_dict() for role, scaler in trainer.descent.scalers.items() if scaler.is_enabled()
+            },
         }
         values[CHECKSUM_KEY] = _digest(state, values)
         write_text(state / "state.json", json.dumps(values, indent=2) + "\n")
@@ -134,7 +136,7 @@ def load_checkpoint(trainer: Trainer, path: Path) -> None:
         module.load_state_dict(loaded[name], strict=False)  # complete, as was checked: a shared tensor has one name
     _unpack_optimizers(trainer.optimizers, loaded["optimizers"], values["optimizer_values"])
     for role, scaler_state in values["scalers"].items():
-        trainer.scalers[role].load_state_dict(scaler_state)
+        trainer.descent.scalers[role].load_state_dict(scaler_state)
     trainer.step, trainer.update, trainer.skipped = values["step"], values["update"], values["skipped"]
     # Written before batches were counted: the stream goes on where it would have.
     groups = max(trainer.phase_at(trainer.step).updates.values())
@@ -160,7 +162,7 @@ def _pack_validation(trainer: Trainer) -> dict[str, float]:
 
 
 def _contents(trainer: Trainer) -> dict[str, Any]:
-    optimizers = {role: config.type for role, config in trainer.optimizer_configs.items()}
+    optimizers = {role: config.type for role, config in trainer.descent.configs.items()}
     return {"modules": list(trainer.modules), "optimizers": optimizers}
 
 

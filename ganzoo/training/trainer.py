@@ -16,15 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo.data.dataset import ArrayDataset
-from ganzoo.losses.penalties import clip_weights_
 from ganzoo.objectives import Batch, Loss, Objective, StepContext, build_objective
 from ganzoo.processors import Processor
 from ganzoo.recipe.recipe import Recipe
 from ganzoo.recipe.sections import PhaseConfig
 from ganzoo.training.batches import RealBatches
+from ganzoo.training.descent import Descent
 from ganzoo.training.distributed import World, running_statistics
 from ganzoo.training.ema import EMA
-from ganzoo.training.optimizers import betas_at, build_optimizer, learning_rate_factor
 from ganzoo.training.phases import Timetable, Validation, check_copies, growing_networks, plan_phases
 from ganzoo.training.randomness import mix, seed_device
 from ganzoo.training.stats import StatsCollector
@@ -77,9 +76,6 @@ class Trainer:
         if training.compile:
             self.callables[main] = torch.compile(self.networks[main])
         self.precision = resolve_precision(training.precision, device)
-        self.scalers = {
-            role: torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16) for role in self.networks
-        }
         half_life = training.ema_half_life
         self.ema = EMA(self.networks[main], half_life, training.ema_rampup) if half_life else None
         self.phases = plan_phases(recipe, objective.updates(training), set(self.networks))
@@ -97,7 +93,14 @@ class Trainer:
         self.batches = RealBatches(recipe, dataset, processor, self.networks[main], device, self.world)
         self._statistics = [buffer for network in self.networks.values() for buffer in running_statistics(network)]
         self._statistics += [buffer for module in self._learned.values() for buffer in module.buffers()]
-        self.enter_phase(0)
+        self.descent = Descent(
+            recipe,
+            self.phases,
+            {role: [*network.parameters(), *self._companions(role)] for role, network in self.networks.items()},
+            device=device,
+            precision=self.precision,
+            world=self.world,
+        )
 
     @property
     def samples_per_step(self) -> int:
@@ -135,20 +138,19 @@ class Trainer:
         """The step at which a phase begins."""
         return self.timetable.start(index)
 
+    @property
+    def phase_index(self) -> int:
+        """The phase whose optimisers are in use."""
+        return self.descent.phase_index
+
+    @property
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """By role."""
+        return self.descent.optimizers
+
     def enter_phase(self, index: int) -> None:
         """Makes the optimisers of a phase: its own begin anew, the others go on as they are."""
-        configs = {role: self.recipe.optimizers[role] for role in self.networks}
-        own: set[str] = set()
-        for phase in self.phases[: index + 1]:
-            own = set(phase.optimizers)
-            configs |= phase.optimizers
-        first = not hasattr(self, "optimizers")
-        self.phase_index, self.optimizer_configs = index, configs
-        self._parameters = {
-            role: [*network.parameters(), *self._companions(role)] for role, network in self.networks.items()
-        }
-        anew = {role: build_optimizer(configs[role], self._parameters[role], self.device) for role in self.networks}
-        self.optimizers = anew if first else {**self.optimizers, **{role: anew[role] for role in own}}
+        self.descent.enter_phase(index)
 
     def _copy_weights(self, copies: Mapping[str, str]) -> None:
         for role, other in copies.items():
@@ -247,15 +249,8 @@ class Trainer:
                 network.set_level(level)
 
     def learning_rate(self, role: str) -> float:
-        config = self.optimizer_configs[role]
-        return config.learning_rate * learning_rate_factor(config.schedule, *self._time(role))
-
-    def _time(self, role: str) -> tuple[int, int]:
-        """Steps done, and steps in all, of the run or of the phase that a network's optimiser began with."""
-        for index in reversed(range(self.phase_index + 1)):
-            if role in self.phases[index].optimizers:
-                return self.step - self.phase_start(index), self.phases[index].steps
-        return self.step, self.total_steps
+        """That of a network's optimiser at the moment."""
+        return self.descent.learning_rate(role, self.step)
 
     def validate(self, dataset: ArrayDataset, num_samples: int | None) -> float:
         """The phase's loss on (the first `num_samples`) held-out data, the same in all processes.
@@ -321,41 +316,18 @@ class Trainer:
 
     def _update(self, role: str, batches: list[Batch], context: StepContext) -> None:
         """Gradients of one network's loss over the accumulated batches, then one step of its optimiser."""
-        for other, parameters in self._parameters.items():
-            # Frozen networks cost no weight gradients. With `keep_graph`, what this update computes is differentiated
-            # by the next one, so every network stays open.
-            open_ = other == role or context.keep_graph
-            for parameter in parameters:
-                parameter.requires_grad_(open_)
-        optimizer, scaler = self.optimizers[role], self.scalers[role]
-        optimizer.zero_grad(set_to_none=True)
+        # Frozen networks cost no weight gradients. With `keep_graph`, what this update computes is differentiated by the next
+        # one, so every network stays open.
+        self.descent.open(role, others=context.keep_graph)
         compute = getattr(self.objective, f"{role}_loss")
         for batch in batches:
             loss: Loss = compute(self.callables, batch, context)
             total = sum_terms(loss.terms)
-            scaler.scale(total / len(batches) if len(batches) > 1 else total).backward(inputs=self._parameters[role])
+            self.descent.backward(role, total / len(batches) if len(batches) > 1 else total)
             self._record(role, loss, total)
-        self._apply(role, optimizer, scaler, context.is_logged)
-
-    def _apply(self, role: str, optimizer: torch.optim.Optimizer, scaler: Any, is_logged: bool) -> None:
-        config = self.optimizer_configs[role]
-        parameters = self._parameters[role]
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        self.world.average_(gradients)
-        scaler.unscale_(optimizer)
-        if config.clip_norm is not None:
-            norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        norm = self.descent.step(role, self.step, measure=context.is_logged)
+        if norm is not None:
             self.stats.add({f"{role}/grad_norm": norm})
-        elif is_logged:
-            self.stats.add({f"{role}/grad_norm": torch.nn.utils.get_total_norm(gradients)})
-        for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate(role)
-            if config.final_beta2 is not None:
-                group["betas"] = betas_at(config, *self._time(role))
-        scaler.step(optimizer)
-        scaler.update()
-        if config.clip_weights is not None:
-            clip_weights_(parameters, config.clip_weights)
 
     def _record(self, role: str, loss: Loss, total: Tensor) -> None:
         values = {f"{role}/loss": total, **{f"{role}/loss_{name}": value for name, value in loss.terms.items()}}

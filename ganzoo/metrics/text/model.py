@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 def _nll_test(subject: Any) -> MetricResult:
     from ganzoo.metrics.text.likelihood import nll
 
-    text, labels = subject.real
-    temperature = subject.request.temperature
-    found = nll(subject.model, text.tokens, labels=labels, prompts=text.prompts, temperature=temperature)
+    real, temperature = subject.real, subject.request.temperature
+    found = nll(subject.model, real.tokens, labels=real.labels, prompts=real.prompts, temperature=temperature)
     # A word that the vocabulary lacks is easy to guess: likelihoods of two vocabularies compare only beside this share.
     details = {"unknown_share": subject.unknown_share}
     if subject.characters:  # models with tokens of any kind compare by it
